@@ -1,0 +1,90 @@
+"""What a restore does to the schedule: decided here, without any file.
+
+A trainer gives the schedule a checkpoint was saved with and the one it is asked
+to run; it gets back what to run and what to tell, or an error. Nothing about
+the learning rate changes without a line in the diff.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from lrsched.base import Schedule
+from lrsched.spec import diff
+from lrsched.spec import to_dict
+
+Policy = Literal['resume', 'replace', 'branch']
+POLICIES = ('resume', 'replace', 'branch')
+
+
+class RestorePlan(NamedTuple):
+  """What to run after a restore.
+
+  Attributes:
+    diff: what changes, a line each; empty if nothing does.
+    spec: the schedule to run.
+    step: its next update; the number of updates made so far.
+  """
+
+  diff: tuple[str, ...]
+  spec: Schedule
+  step: int
+
+
+def plan_restore(
+  saved_spec: Schedule, saved_step: int, asked_spec: Schedule, policy: Policy
+) -> RestorePlan:
+  """Decides which schedule runs after a restore, or refuses.
+
+  - `resume` goes on with the saved schedule and demands that the asked one is
+    equal to it.
+  - `replace` goes on in the same run with the asked schedule.
+  - `branch` starts a new run at the saved step with the asked schedule; the
+    old run stays as it is.
+
+  The plan is the same for `replace` and `branch`; what they do to runs and
+  folders is the trainer's part.
+
+  Args:
+    saved_spec: the schedule in the checkpoint.
+    saved_step: updates made when it was saved, >= 0.
+    asked_spec: the schedule asked for now.
+    policy: one of 'resume', 'replace', 'branch'.
+
+  Returns:
+    The diff (changed fields, then the LR of the next update under both), the
+    schedule to run and the step.
+
+  Raises:
+    ValueError: if the policy is unknown, the step negative, the schedules
+      differ under `resume`, or the asked schedule ends at or before the step.
+
+  Example:
+    >>> import lrsched
+    >>> old = lrsched.Constant(lr=1e-3)
+    >>> plan = plan_restore(old, 100, lrsched.Constant(lr=5e-4), 'replace')
+    >>> plan.diff[0]
+    'schedule.lr: 0.001 -> 0.0005'
+  """
+  if policy not in POLICIES:
+    raise ValueError(f'policy must be one of {POLICIES}, got {policy!r}')
+  if not isinstance(saved_step, int) or saved_step < 0:
+    raise ValueError(f'saved_step must be an integer >= 0, got {saved_step!r}')
+  changes = diff(to_dict(saved_spec), to_dict(asked_spec))
+  if not changes:
+    return RestorePlan(diff=(), spec=saved_spec, step=saved_step)
+  before, after = float(saved_spec(saved_step)), float(asked_spec(saved_step))
+  lines = (*changes, f'LR of update {saved_step}: {before:.6g} -> {after:.6g}')
+  if policy == 'resume':
+    raise ValueError(
+      'the schedule differs from the checkpoint\'s:\n  '
+      + '\n  '.join(lines)
+      + "\nuse 'replace' to change it in this run, or 'branch' for a new run"
+    )
+  end_step = asked_spec.end_step
+  if end_step is not None and end_step <= saved_step:
+    raise ValueError(
+      f'the asked schedule ends at step {end_step}, but the checkpoint is at '
+      f'step {saved_step}; ask for one that ends later, or for Constant'
+    )
+  return RestorePlan(diff=lines, spec=asked_spec, step=saved_step)
