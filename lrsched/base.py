@@ -163,10 +163,12 @@ def schedule(cls: type[T]) -> type[T]:
     ... class Sawtooth(Schedule):
     ...   peak_lr: LR
     ...   period_steps: PositiveSteps
+    ...
     ...   def __call__(self, step):
     ...     spec = as_arrays(self)
     ...     done = as_step(step) % spec.period_steps
     ...     return spec.peak_lr * (1 - done / spec.period_steps)
+    ...
     ...   def phases(self):
     ...     return (Phase('saw', 0, None),)
     >>> float(Sawtooth(peak_lr=1.0, period_steps=4)(5))

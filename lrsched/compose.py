@@ -42,9 +42,7 @@ class Warmup(Schedule):
 
   Example:
     >>> from lrsched.elementary import Linear
-    >>> warm = Warmup(
-    ...   schedule=Linear(peak_lr=1.0, total_steps=2), warmup_steps=2
-    ... )
+    >>> warm = Warmup(schedule=Linear(peak_lr=1.0, total_steps=2), warmup_steps=2)
     >>> [float(warm(t)) for t in range(5)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
   """

@@ -77,7 +77,7 @@ def plan_restore(
   lines = (*changes, f'LR of update {saved_step}: {before:.6g} -> {after:.6g}')
   if policy == 'resume':
     raise ValueError(
-      'the schedule differs from the checkpoint\'s:\n  '
+      "the schedule differs from the checkpoint's:\n  "
       + '\n  '.join(lines)
       + "\nuse 'replace' to change it in this run, or 'branch' for a new run"
     )

@@ -105,9 +105,7 @@ class WSD(Schedule):
       ValueError: if the decay would start inside the warmup.
 
     Example:
-      >>> trunk = WSD(
-      ...   peak_lr=1.0, warmup_steps=2, stable_steps=98, decay_steps=10
-      ... )
+      >>> trunk = WSD(peak_lr=1.0, warmup_steps=2, stable_steps=98, decay_steps=10)
       >>> trunk.decay_from(50, 5).end_step
       55
     """
@@ -155,8 +153,12 @@ class WSDS(Schedule):
 
   Example:
     >>> wsds = WSDS(
-    ...   peak_lr=1.0, final_lr=0.5, warmup_steps=0,
-    ...   cycle_ends=(4, 8), decay_steps=(2, 2), decay=LinearDecay(),
+    ...   peak_lr=1.0,
+    ...   final_lr=0.5,
+    ...   warmup_steps=0,
+    ...   cycle_ends=(4, 8),
+    ...   decay_steps=(2, 2),
+    ...   decay=LinearDecay(),
     ... )
     >>> [float(wsds(t)) for t in range(9)]
     [1.0, 1.0, 1.0, 0.75, 1.0, 1.0, 1.0, 0.75, 0.5]

@@ -2,71 +2,17 @@
 
 A config file returns a `RunConfig`. Everything in it is in optimizer steps,
 sequences and bytes; fractions, tokens and epochs become steps in
-`trainers.horizon`, before a config is built. `to_dict` writes a config as plain
-JSON values, which is what `config.json`, checkpoints and diffs hold.
+`trainers.horizon`, before a config is built.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
-from typing import Any, Literal, dataclass_transform
+from typing import Literal
 
 import lrsched
-
-
-def _fits(value: Any, kind: Any) -> bool:
-  """Whether `value` may be stored in a field annotated `kind`."""
-  origin = typing.get_origin(kind)
-  if origin in (typing.Union, types.UnionType):
-    return any(_fits(value, option) for option in typing.get_args(kind))
-  if origin is Literal:
-    return value in typing.get_args(kind)
-  if origin is tuple:
-    item = typing.get_args(kind)[0]
-    return isinstance(value, tuple) and all(_fits(v, item) for v in value)
-  if kind is Any:
-    return True
-  if kind is float:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-  if kind is int:
-    return isinstance(value, int) and not isinstance(value, bool)
-  return isinstance(value, types.NoneType if kind is None else kind)
-
-
-def _kind_name(kind: Any) -> str:
-  return getattr(kind, '__name__', str(kind)).replace('typing.', '')
-
-
-def _check_types(self: Any) -> None:
-  for name, kind in typing.get_type_hints(type(self)).items():
-    value = getattr(self, name)
-    if not _fits(value, kind):
-      shown = kind if typing.get_origin(kind) else _kind_name(kind)
-      raise ValueError(
-        f'{type(self).__name__}.{name} must be {shown}, got {value!r}'
-      )
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def config(cls: type) -> type:
-  """A frozen, keyword-only dataclass whose field types are checked."""
-  rules = cls.__dict__.get('check')
-
-  def __post_init__(self: Any) -> None:
-    _check_types(self)
-    if rules:
-      rules(self)
-
-  cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
-  return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-
-
-def require(good: bool, field: str, value: Any, rule: str) -> None:
-  """Raises ValueError naming field, value and rule unless `good`."""
-  if not good:
-    raise ValueError(f'{field} {rule}, got {value!r}')
+from trainers.fields import config
+from trainers.fields import require
 
 
 @config
@@ -203,7 +149,10 @@ class DataConfig:
       value = getattr(self, name)
       require(value >= 1, f'DataConfig.{name}', value, 'must be >= 1')
     require(
-      0 <= self.seed < 2**32, 'DataConfig.seed', self.seed, 'must be in 0..2^32-1'
+      0 <= self.seed < 2**32,
+      'DataConfig.seed',
+      self.seed,
+      'must be in 0..2^32-1',
     )
 
 
@@ -221,3 +170,292 @@ class MeshConfig:
       require(
         value is None or value >= 1, f'MeshConfig.{name}', value, 'must be >= 1'
       )
+
+
+@config
+class AdamW:
+  """AdamW with decoupled weight decay times the LR (optax's convention).
+
+  Attributes:
+    schedule: the learning rate.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: multiplies the LR; norm scales are not decayed.
+    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+  """
+
+  schedule: lrsched.Schedule
+  b1: float = 0.9
+  b2: float = 0.95
+  eps: float = 1e-8
+  weight_decay: float = 0.1
+  clip_norm: float | None = 1.0
+
+  def check(self) -> None:
+    for name in ('b1', 'b2'):
+      value = getattr(self, name)
+      require(0 <= value < 1, f'AdamW.{name}', value, 'must be in [0, 1)')
+    require(self.eps > 0, 'AdamW.eps', self.eps, 'must be > 0')
+    _check_decay_and_clip(self)
+
+
+@config
+class Muon:
+  """Muon on the matrices inside blocks, Adam on the rest, each with its own LR.
+
+  Attributes:
+    schedule: learning rate of Muon, for the matrices inside blocks.
+    adam_schedule: learning rate of Adam, for embeddings, output and norms.
+    beta: momentum of Muon (Nesterov).
+    b1: decay of Adam's first moment.
+    b2: decay of Adam's second moment.
+    eps: added to the root of Adam's second moment.
+    weight_decay: multiplies the LR of the group; norm scales are not decayed.
+    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+
+  Source: Jordan et al., Muon (2024); width scaling sqrt(max(1, out/in)).
+  """
+
+  schedule: lrsched.Schedule
+  adam_schedule: lrsched.Schedule
+  beta: float = 0.95
+  b1: float = 0.9
+  b2: float = 0.95
+  eps: float = 1e-8
+  weight_decay: float = 0.1
+  clip_norm: float | None = 1.0
+
+  def check(self) -> None:
+    for name in ('beta', 'b1', 'b2'):
+      value = getattr(self, name)
+      require(0 <= value < 1, f'Muon.{name}', value, 'must be in [0, 1)')
+    require(self.eps > 0, 'Muon.eps', self.eps, 'must be > 0')
+    _check_decay_and_clip(self)
+
+
+@config
+class Optax:
+  """Any optimizer of optax by name, its learning rate replaced by ours.
+
+  Attributes:
+    name: a function of `optax` or `optax.contrib` that takes `learning_rate`
+      and is linear in it, such as 'lion', 'adafactor' or 'sgd'.
+    schedule: the learning rate.
+    arguments: further arguments of that function, by name.
+    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+  """
+
+  name: str
+  schedule: lrsched.Schedule
+  arguments: dict = dataclasses.field(default_factory=dict)
+  clip_norm: float | None = None
+
+  def check(self) -> None:
+    require(
+      'learning_rate' not in self.arguments,
+      'Optax.arguments',
+      self.arguments,
+      'must not hold learning_rate: the schedule gives it',
+    )
+    _check_decay_and_clip(self)
+
+
+def _check_decay_and_clip(self: AdamW | Muon | Optax) -> None:
+  owner = type(self).__name__
+  decay = getattr(self, 'weight_decay', 0.0)
+  require(decay >= 0, f'{owner}.weight_decay', decay, 'must be >= 0')
+  require(
+    self.clip_norm is None or self.clip_norm > 0,
+    f'{owner}.clip_norm',
+    self.clip_norm,
+    'must be > 0; None switches clipping off',
+  )
+
+
+def schedules(
+  optimizer: AdamW | Muon | Optax,
+) -> dict[str, lrsched.Schedule]:
+  """The schedules of an optimizer, by field name: 'schedule' is the main one."""
+  return {
+    f.name: getattr(optimizer, f.name)
+    for f in dataclasses.fields(optimizer)
+    if isinstance(getattr(optimizer, f.name), lrsched.Schedule)
+  }
+
+
+@config
+class EvalConfig:
+  """Evaluation on a fixed set of validation sequences.
+
+  Attributes:
+    every_steps: updates between evaluations; the last update is always
+      followed by one.
+    n_sequences: sequences of the set, the same for every run on a corpus.
+    batch_size: sequences evaluated at once; divides n_sequences.
+  """
+
+  every_steps: int = 100
+  n_sequences: int = 128
+  batch_size: int = 64
+
+  def check(self) -> None:
+    for name in ('every_steps', 'batch_size'):
+      value = getattr(self, name)
+      require(value >= 1, f'EvalConfig.{name}', value, 'must be >= 1')
+    require(
+      self.n_sequences >= 2,
+      'EvalConfig.n_sequences',
+      self.n_sequences,
+      'must be >= 2, to have a standard error',
+    )
+    require(
+      self.n_sequences % self.batch_size == 0,
+      'EvalConfig.batch_size',
+      self.batch_size,
+      f'must divide n_sequences={self.n_sequences}',
+    )
+
+
+@config
+class CheckpointConfig:
+  """When to save, and what to keep.
+
+  Attributes:
+    every_steps: updates between checkpoints; step 0 and the last step are
+      always saved.
+    keep_last: how many of the latest are kept.
+    keep_steps: steps that are saved (and evaluated) whatever the intervals, and
+      never deleted: budgets, and steps to branch from.
+  """
+
+  every_steps: int = 100
+  keep_last: int = 2
+  keep_steps: tuple[int, ...] = ()
+
+  def check(self) -> None:
+    for name in ('every_steps', 'keep_last'):
+      value = getattr(self, name)
+      require(value >= 1, f'CheckpointConfig.{name}', value, 'must be >= 1')
+
+
+@config
+class LogConfig:
+  """What is logged, and how often.
+
+  Attributes:
+    every_steps: updates between rows of training metrics.
+    grad_norm_l1: also log the L1 norm of the gradient.
+    peak_flops_per_device: for MFU on devices that are not in the table of
+      `trainers.metrics`; None looks there, and logs no MFU if it is not found.
+  """
+
+  every_steps: int = 10
+  grad_norm_l1: bool = False
+  peak_flops_per_device: float | None = None
+
+  def check(self) -> None:
+    require(
+      self.every_steps >= 1,
+      'LogConfig.every_steps',
+      self.every_steps,
+      'must be >= 1',
+    )
+    peak = self.peak_flops_per_device
+    require(
+      peak is None or peak > 0,
+      'LogConfig.peak_flops_per_device',
+      peak,
+      'must be > 0',
+    )
+
+
+@config
+class RunConfig:
+  """A run: with the code and the corpus, it fixes every number of it.
+
+  Attributes:
+    model: the network.
+    data: the corpus and its batches.
+    optimizer: the optimizer, which holds the schedule.
+    total_steps: updates of the run, counted from step 0 of its oldest ancestor;
+      at most where the schedule ends.
+    accum_steps: microbatches each update's gradient is averaged over.
+    ema_decay: decay of an exponential moving average of the weights that is
+      evaluated too; None for none.
+    seed: of the initial weights.
+    mesh: devices per axis.
+    eval: evaluation.
+    checkpoint: saving.
+    log: metrics.
+  """
+
+  model: ModelConfig
+  data: DataConfig = DataConfig()
+  optimizer: AdamW | Muon | Optax
+  total_steps: int
+  accum_steps: int = 1
+  ema_decay: float | None = None
+  seed: int = 0
+  mesh: MeshConfig = MeshConfig()
+  eval: EvalConfig = EvalConfig()
+  checkpoint: CheckpointConfig = CheckpointConfig()
+  log: LogConfig = LogConfig()
+
+  def check(self) -> None:
+    require(
+      1 <= self.total_steps < 2**31,
+      'RunConfig.total_steps',
+      self.total_steps,
+      'must be in 1..2^31-1',
+    )
+    require(
+      self.accum_steps >= 1 and self.data.batch_size % self.accum_steps == 0,
+      'RunConfig.accum_steps',
+      self.accum_steps,
+      f'must be >= 1 and divide data.batch_size={self.data.batch_size}',
+    )
+    require(
+      self.ema_decay is None or 0 < self.ema_decay < 1,
+      'RunConfig.ema_decay',
+      self.ema_decay,
+      'must be in (0, 1); None switches the average off',
+    )
+    for step in self.checkpoint.keep_steps:
+      require(
+        0 <= step <= self.total_steps,
+        'CheckpointConfig.keep_steps',
+        step,
+        f'must be in 0..total_steps={self.total_steps}',
+      )
+    for name, spec in schedules(self.optimizer).items():
+      _check_schedule(f'optimizer.{name}', spec, self.total_steps)
+
+
+def _check_schedule(
+  where: str, spec: lrsched.Schedule, total_steps: int
+) -> None:
+  """Raises ValueError if a schedule does not suit a run of this length."""
+  end_step = spec.end_step
+  if end_step is not None and end_step < total_steps:
+    raise ValueError(
+      f'{where} ends at step {end_step}, before total_steps={total_steps}; '
+      'lengthen it, shorten the run, or say what follows with a Sequence'
+    )
+  phases = spec.phases()
+  for i, (name, start, end) in enumerate(phases):
+    length = total_steps if end is None else end - start
+    if name == 'warmup' and length >= total_steps:
+      raise ValueError(
+        f'{where}.warmup_steps must be less than total_steps={total_steps}, '
+        f'got {length}: the run would end in its warmup'
+      )
+    before = phases[i - 1] if i else phases[0]
+    if name == 'decay' and before.name == 'stable':
+      stable_steps = start - before.start
+      if length > stable_steps:
+        raise ValueError(
+          f'{where}.decay_steps must be at most stable_steps={stable_steps}, '
+          f'got {length}; a run that mostly decays is a '
+          'Warmup(schedule=Linear(...)) or a Sequence'
+        )
