@@ -7,12 +7,13 @@ sequences and bytes; fractions, tokens and epochs become steps in
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 import lrsched
 from trainers.fields import config
 from trainers.fields import require
+from trainers.optimizer import Optimizer
+from trainers.optimizer import schedules_of
 
 
 @config
@@ -173,118 +174,6 @@ class MeshConfig:
 
 
 @config
-class AdamW:
-  """AdamW with decoupled weight decay times the LR (optax's convention).
-
-  Attributes:
-    schedule: the learning rate.
-    b1: decay of the first moment.
-    b2: decay of the second moment.
-    eps: added to the root of the second moment.
-    weight_decay: multiplies the LR; norm scales are not decayed.
-    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
-  """
-
-  schedule: lrsched.Schedule
-  b1: float = 0.9
-  b2: float = 0.95
-  eps: float = 1e-8
-  weight_decay: float = 0.1
-  clip_norm: float | None = 1.0
-
-  def check(self) -> None:
-    for name in ('b1', 'b2'):
-      value = getattr(self, name)
-      require(0 <= value < 1, f'AdamW.{name}', value, 'must be in [0, 1)')
-    require(self.eps > 0, 'AdamW.eps', self.eps, 'must be > 0')
-    _check_decay_and_clip(self)
-
-
-@config
-class Muon:
-  """Muon on the matrices inside blocks, Adam on the rest, each with its own LR.
-
-  Attributes:
-    schedule: learning rate of Muon, for the matrices inside blocks.
-    adam_schedule: learning rate of Adam, for embeddings, output and norms.
-    beta: momentum of Muon (Nesterov).
-    b1: decay of Adam's first moment.
-    b2: decay of Adam's second moment.
-    eps: added to the root of Adam's second moment.
-    weight_decay: multiplies the LR of the group; norm scales are not decayed.
-    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
-
-  Source: Jordan et al., Muon (2024); width scaling sqrt(max(1, out/in)).
-  """
-
-  schedule: lrsched.Schedule
-  adam_schedule: lrsched.Schedule
-  beta: float = 0.95
-  b1: float = 0.9
-  b2: float = 0.95
-  eps: float = 1e-8
-  weight_decay: float = 0.1
-  clip_norm: float | None = 1.0
-
-  def check(self) -> None:
-    for name in ('beta', 'b1', 'b2'):
-      value = getattr(self, name)
-      require(0 <= value < 1, f'Muon.{name}', value, 'must be in [0, 1)')
-    require(self.eps > 0, 'Muon.eps', self.eps, 'must be > 0')
-    _check_decay_and_clip(self)
-
-
-@config
-class Optax:
-  """Any optimizer of optax by name, its learning rate replaced by ours.
-
-  Attributes:
-    name: a function of `optax` or `optax.contrib` that takes `learning_rate`
-      and is linear in it, such as 'lion', 'adafactor' or 'sgd'.
-    schedule: the learning rate.
-    arguments: further arguments of that function, by name.
-    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
-  """
-
-  name: str
-  schedule: lrsched.Schedule
-  arguments: dict = dataclasses.field(default_factory=dict)
-  clip_norm: float | None = None
-
-  def check(self) -> None:
-    require(
-      'learning_rate' not in self.arguments,
-      'Optax.arguments',
-      self.arguments,
-      'must not hold learning_rate: the schedule gives it',
-    )
-    _check_decay_and_clip(self)
-
-
-def _check_decay_and_clip(self: AdamW | Muon | Optax) -> None:
-  owner = type(self).__name__
-  decay = getattr(self, 'weight_decay', 0.0)
-  require(decay >= 0, f'{owner}.weight_decay', decay, 'must be >= 0')
-  require(
-    self.clip_norm is None or self.clip_norm > 0,
-    f'{owner}.clip_norm',
-    self.clip_norm,
-    'must be > 0; None switches clipping off',
-  )
-
-
-def schedules(
-  optimizer: AdamW | Muon | Optax,
-) -> dict[str, lrsched.Schedule]:
-  """The schedules of an optimizer, by field name: 'schedule' is the main one."""
-  return {
-    f.name: getattr(optimizer, f.name)
-    for f in dataclasses.fields(optimizer)
-    if isinstance(getattr(optimizer, f.name), lrsched.Schedule)
-  }
-
-
-@config
 class EvalConfig:
   """Evaluation on a fixed set of validation sequences.
 
@@ -347,7 +236,7 @@ class LogConfig:
     every_steps: updates between rows of training metrics.
     grad_norm_l1: also log the L1 norm of the gradient.
     peak_flops_per_device: for MFU on devices that are not in the table of
-      `trainers.metrics`; None looks there, and logs no MFU if it is not found.
+      `trainers.log`; None looks there, and logs no MFU if it is not found.
   """
 
   every_steps: int = 10
@@ -392,7 +281,7 @@ class RunConfig:
 
   model: ModelConfig
   data: DataConfig = DataConfig()
-  optimizer: AdamW | Muon | Optax
+  optimizer: Optimizer
   total_steps: int
   accum_steps: int = 1
   ema_decay: float | None = None
@@ -428,7 +317,7 @@ class RunConfig:
         step,
         f'must be in 0..total_steps={self.total_steps}',
       )
-    for name, spec in schedules(self.optimizer).items():
+    for name, spec in schedules_of(self.optimizer).items():
       _check_schedule(f'optimizer.{name}', spec, self.total_steps)
 
 

@@ -1,0 +1,78 @@
+"""Launches a run from a config file.
+
+  python -m experiments.launch --config=experiments/wen2024_wsds.py \
+    --workdir=runs/a --set=optimizer.schedule.peak_lr=1e-3
+
+The same command again resumes the run where it was stopped. A decay branched
+off a checkpoint of it, with other lengths in the same schedule:
+
+  python -m experiments.launch --config=experiments/wen2024_wsds.py \
+    --workdir=runs/b --branch_from=runs/a@900 --set=total_steps=1000 \
+    --set=optimizer.schedule.stable_steps=880 \
+    --set=optimizer.schedule.decay_steps=100
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import jax
+from absl import app
+from absl import flags
+from absl import logging
+
+from experiments.compiles import CompileCount
+from experiments.flags import load_config
+from experiments.flags import override
+from trainers.checkpoint import DamagedCheckpoint
+from trainers.train import run
+
+CONFIG = flags.DEFINE_string(
+  'config', None, 'Python file whose get_config() returns a RunConfig.'
+)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
+SET = flags.DEFINE_multi_string(
+  'set', [], 'Override, path.to.field=value; repeatable.'
+)
+BRANCH_FROM = flags.DEFINE_string(
+  'branch_from', None, 'DIR@STEP: start as a branch of that checkpoint.'
+)
+RESTORE = flags.DEFINE_enum(
+  'restore',
+  None,
+  ['resume', 'replace'],
+  'Demand a run in workdir; replace accepts another schedule or length.',
+)
+COMPILE_CACHE = flags.DEFINE_string(
+  'compile_cache', 'compile-cache', 'Folder of compiled programs.'
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments {argv[1:]}; settings need --set=')
+  logging.set_verbosity(logging.ERROR)  # of Orbax and jax; ours is printed
+  compiles = CompileCount(COMPILE_CACHE.value)
+  try:
+    config = override(load_config(CONFIG.value), SET.value)
+    result = run(
+      config,
+      pathlib.Path(WORKDIR.value),
+      branch_from=BRANCH_FROM.value,
+      restore=RESTORE.value,
+    )
+  except (ValueError, DamagedCheckpoint, FloatingPointError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(1)
+  print(
+    f'{WORKDIR.value}: step {config.total_steps}, validation loss '
+    f'{result.mean:.4f} +- {result.standard_error:.4f} nats/token; {compiles}'
+  )
+
+
+if __name__ == '__main__':
+  jax.config.config_with_absl()
+  flags.mark_flags_as_required(['config', 'workdir'])
+  app.run(main)

@@ -1,0 +1,219 @@
+"""Optimizers: what can be configured, and the optax chain it becomes.
+
+A chain ends in `lrsched.scale_by_lr`, the one place where a learning rate
+multiplies. The schedules are arguments of `make_optimizer`, not taken from the
+config, so that a compiled step can receive them as arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+import optax.contrib
+
+import lrsched
+from trainers.fields import config
+from trainers.fields import require
+
+
+@config
+class AdamW:
+  """AdamW with decoupled weight decay times the LR (optax's convention).
+
+  Attributes:
+    schedule: the learning rate.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: multiplies the LR; norm scales are not decayed.
+    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+  """
+
+  schedule: lrsched.Schedule
+  b1: float = 0.9
+  b2: float = 0.95
+  eps: float = 1e-8
+  weight_decay: float = 0.1
+  clip_norm: float | None = 1.0
+
+  def check(self) -> None:
+    for name in ('b1', 'b2'):
+      value = getattr(self, name)
+      require(0 <= value < 1, f'AdamW.{name}', value, 'must be in [0, 1)')
+    require(self.eps > 0, 'AdamW.eps', self.eps, 'must be > 0')
+    _check_decay_and_clip(self)
+
+
+@config
+class Muon:
+  """Muon on the matrices inside blocks, Adam on the rest, each with its own LR.
+
+  Attributes:
+    schedule: learning rate of Muon, for the matrices inside blocks.
+    adam_schedule: learning rate of Adam, for embeddings, output and norms.
+    beta: momentum of Muon (Nesterov).
+    b1: decay of Adam's first moment.
+    b2: decay of Adam's second moment.
+    eps: added to the root of Adam's second moment.
+    weight_decay: multiplies the LR of the group; norm scales are not decayed.
+    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+
+  Source: Jordan et al., Muon (2024); width scaling sqrt(max(1, out/in)).
+  """
+
+  schedule: lrsched.Schedule
+  adam_schedule: lrsched.Schedule
+  beta: float = 0.95
+  b1: float = 0.9
+  b2: float = 0.95
+  eps: float = 1e-8
+  weight_decay: float = 0.1
+  clip_norm: float | None = 1.0
+
+  def check(self) -> None:
+    for name in ('beta', 'b1', 'b2'):
+      value = getattr(self, name)
+      require(0 <= value < 1, f'Muon.{name}', value, 'must be in [0, 1)')
+    require(self.eps > 0, 'Muon.eps', self.eps, 'must be > 0')
+    _check_decay_and_clip(self)
+
+
+@config
+class Optax:
+  """Any optimizer of optax by name, its learning rate replaced by ours.
+
+  Attributes:
+    name: a function of `optax` or `optax.contrib` that takes `learning_rate`
+      and is linear in it, such as 'lion', 'adafactor' or 'sgd'.
+    schedule: the learning rate.
+    arguments: further arguments of that function, by name.
+    clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+  """
+
+  name: str
+  schedule: lrsched.Schedule
+  arguments: dict = dataclasses.field(default_factory=dict)
+  clip_norm: float | None = None
+
+  def check(self) -> None:
+    require(
+      'learning_rate' not in self.arguments,
+      'Optax.arguments',
+      self.arguments,
+      'must not hold learning_rate: the schedule gives it',
+    )
+    _check_decay_and_clip(self)
+    try:
+      _named(self)
+    except (AttributeError, TypeError) as error:
+      raise ValueError(
+        f'Optax(name={self.name!r}, arguments={self.arguments!r}) is not a '
+        f'call that optax takes: {error}'
+      ) from error
+
+
+def _check_decay_and_clip(self: AdamW | Muon | Optax) -> None:
+  owner = type(self).__name__
+  decay = getattr(self, 'weight_decay', 0.0)
+  require(decay >= 0, f'{owner}.weight_decay', decay, 'must be >= 0')
+  require(
+    self.clip_norm is None or self.clip_norm > 0,
+    f'{owner}.clip_norm',
+    self.clip_norm,
+    'must be > 0; None switches clipping off',
+  )
+
+
+Optimizer = AdamW | Muon | Optax
+Schedules = dict[str, lrsched.Schedule]
+
+
+def schedules_of(optimizer: Optimizer) -> Schedules:
+  """The schedules of an optimizer, by field name: 'schedule' is the main one."""
+  return {
+    f.name: getattr(optimizer, f.name)
+    for f in dataclasses.fields(optimizer)
+    if isinstance(getattr(optimizer, f.name), lrsched.Schedule)
+  }
+
+
+def make_optimizer(
+  optimizer: Optimizer, schedules: Schedules
+) -> optax.GradientTransformation:
+  """The optax chain of a configured optimizer.
+
+  Args:
+    optimizer: the configuration.
+    schedules: as `schedules_of(optimizer)` gives them; leaves may be traced.
+  """
+  parts = []
+  if optimizer.clip_norm is not None:
+    parts.append(optax.clip_by_global_norm(optimizer.clip_norm))
+  if isinstance(optimizer, AdamW):
+    parts.append(_adamw(optimizer, schedules['schedule']))
+  elif isinstance(optimizer, Muon):
+    groups = {
+      'muon': _muon(optimizer, schedules['schedule']),
+      'adam': _adamw(optimizer, schedules['adam_schedule']),
+    }
+    parts.append(optax.partition(groups, _muon_groups))
+  else:
+    parts.append(_optax(optimizer, schedules['schedule']))
+  return optax.chain(*parts)
+
+
+def _adamw(c: AdamW | Muon, schedule: lrsched.Schedule) -> Any:
+  return optax.chain(
+    optax.scale_by_adam(b1=c.b1, b2=c.b2, eps=c.eps),
+    optax.add_decayed_weights(c.weight_decay, mask=decays),
+    lrsched.scale_by_lr(schedule),
+  )
+
+
+def _muon(c: Muon, schedule: lrsched.Schedule) -> Any:
+  return optax.chain(
+    optax.contrib.scale_by_muon(
+      beta=c.beta, weight_dimension_numbers=_matrix_axes
+    ),
+    optax.contrib.scale_by_shape(weight_dimension_numbers=_matrix_axes),
+    optax.add_decayed_weights(c.weight_decay, mask=decays),
+    lrsched.scale_by_lr(schedule),
+  )
+
+
+def _named(c: Optax) -> optax.GradientTransformation:
+  where = optax if hasattr(optax, c.name) else optax.contrib
+  return getattr(where, c.name)(learning_rate=1.0, **c.arguments)
+
+
+def _optax(c: Optax, schedule: lrsched.Schedule) -> Any:
+  # With a learning rate of 1 the named optimizer gives minus its direction; the
+  # LR, and the sign, are then applied where every other one is.
+  return optax.chain(
+    _named(c), optax.scale(-1.0), lrsched.scale_by_lr(schedule)
+  )
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def decays(params: Any) -> Any:
+  """Which parameters decay: all but the scales of norms."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: 'norm' not in _name(path), params
+  )
+
+
+def applied_lrs(optimizer: Optimizer, opt_state: Any) -> dict:
+  """The LRs of the last update, read from the state: one for each schedule."""
+  if not isinstance(optimizer, Muon):
+    return {'lr': lrsched.applied_lr(opt_state)}
+  groups = opt_state[-1].inner_states
+  return {
+    'lr': lrsched.applied_lr(groups['muon']),
+    'lr_adam': lrsched.applied_lr(groups['adam']),
+  }

@@ -1,0 +1,222 @@
+"""How a launch begins: anew, resumed, with a replaced schedule, or as a branch.
+
+`plan_start` only reads. It decides, or raises, before anything is compiled or
+written; what the schedules have to say is `lrsched.plan_restore`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from typing import Any, Literal, NamedTuple
+
+import lrsched
+from trainers import checkpoint
+from trainers.optimizer import Schedules
+
+# What `replace` may change: the schedule, how far the run goes, and what is
+# watched on the way. Anything else would make it another run.
+REPLACEABLE = (
+  'config.optimizer.schedule',
+  'config.optimizer.adam_schedule',
+  'config.total_steps',
+  'config.eval',
+  'config.checkpoint',
+  'config.log',
+)
+
+
+class Start(NamedTuple):
+  """How the run begins.
+
+  Attributes:
+    step: updates made so far.
+    root: folder of the checkpoints to load `step` from; None to initialise.
+    same_data: whether the data iterator goes on from its saved position.
+    lineage: the run's record, with this start as its last event.
+  """
+
+  step: int
+  root: pathlib.Path | None
+  same_data: bool
+  lineage: lrsched.Lineage
+
+
+def checkpoints_of(workdir: pathlib.Path) -> pathlib.Path:
+  return workdir / 'checkpoints'
+
+
+def read_lineage(workdir: pathlib.Path) -> lrsched.Lineage:
+  """The lineage record of a run folder."""
+  return lrsched.Lineage.from_dict(
+    json.loads((workdir / 'lineage.json').read_text())
+  )
+
+
+def plan_start(
+  resolved: dict[str, Any],
+  schedules: Schedules,
+  workdir: pathlib.Path,
+  branch_from: str | None,
+  restore: Literal['resume', 'replace'] | None,
+) -> Start:
+  """Decides how a launch into `workdir` begins.
+
+  - An empty or new folder starts a run, or a branch with `branch_from`.
+  - A folder with the same resolved config resumes, with or without `restore`.
+  - `restore='replace'` accepts another schedule or length, and records it.
+  - Anything else is an error that shows the difference.
+
+  Args:
+    resolved: the whole config as JSON values, with the hash of the corpus.
+    schedules: the asked schedules, by field name.
+    workdir: the run's folder.
+    branch_from: `DIR@STEP`: the run folder and checkpoint to branch from.
+    restore: demands that there is a run to restore, and says how.
+
+  Raises:
+    ValueError: saying what is wrong and what to do; nothing was changed.
+    checkpoint.DamagedCheckpoint: if no checkpoint of the run can be used.
+  """
+  if not (workdir / 'config.json').exists():
+    _check_unused(workdir, restore)
+    if branch_from is None:
+      run_id = _run_id(resolved, None)
+      lineage = lrsched.Lineage(run_id, None, ()).recorded(0, 'start', ())
+      return Start(0, None, False, lineage)
+    return _plan_branch(resolved, schedules, branch_from)
+  return _plan_restart(resolved, schedules, workdir, branch_from, restore)
+
+
+def _check_unused(workdir: pathlib.Path, restore: str | None) -> None:
+  if restore is not None:
+    raise ValueError(f'--restore={restore}: there is no run in {workdir}')
+  if workdir.exists() and not workdir.is_dir():
+    raise ValueError(f'workdir {workdir} is a file; name a folder')
+  if workdir.is_dir() and (found := sorted(p.name for p in workdir.iterdir())):
+    raise ValueError(
+      f'workdir {workdir} holds files that are not a run ({found[0]}, ...); '
+      'use an empty or new folder'
+    )
+
+
+def _run_id(resolved: dict[str, Any], parent: lrsched.Parent | None) -> str:
+  """A name that is a function of the config and the parent."""
+  origin = [resolved, parent and [parent.run_id, parent.step]]
+  text = json.dumps(origin, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plan_branch(
+  resolved: dict[str, Any], schedules: Schedules, branch_from: str
+) -> Start:
+  folder, at, step_text = branch_from.rpartition('@')
+  if not at or not folder or not step_text.isdecimal():
+    raise ValueError(f'branch_from must be DIR@STEP, got {branch_from!r}')
+  source, step = pathlib.Path(folder), int(step_text)
+  if not (source / 'config.json').exists():
+    raise ValueError(f'branch_from: there is no run in {source}')
+  root = checkpoints_of(source)
+  steps = checkpoint.saved_steps(root)
+  if step not in steps:
+    raise ValueError(
+      f'branch_from: {source} has no checkpoint of step {step}; it has '
+      f'{steps}; keep one with checkpoint.keep_steps'
+    )
+  checkpoint.verify(root, step)
+  saved = checkpoint.load_metadata(root, step)['config']
+  changes = lrsched.diff(saved, resolved, 'config')
+  notes = _schedule_notes(saved, schedules, step, 'branch')
+  _check_length(resolved, step)
+  parent = lrsched.Parent(
+    read_lineage(source).run_id, str(source.resolve()), step
+  )
+  lineage = lrsched.Lineage(_run_id(resolved, parent), parent, ())
+  same_data = not any(
+    line.startswith(('config.data', 'config.corpus')) for line in changes
+  )
+  lineage = lineage.recorded(step, 'branch', (*changes, *notes))
+  return Start(step, root, same_data, lineage)
+
+
+def _plan_restart(
+  resolved: dict[str, Any],
+  schedules: Schedules,
+  workdir: pathlib.Path,
+  branch_from: str | None,
+  restore: str | None,
+) -> Start:
+  saved = json.loads((workdir / 'config.json').read_text())
+  lineage = read_lineage(workdir)
+  _check_parent(lineage, branch_from, workdir)
+  changes = lrsched.diff(saved, resolved, 'config')
+  if changes and restore != 'replace':
+    raise ValueError(
+      f'workdir {workdir} holds another run (its config -> this one):\n  '
+      + '\n  '.join(changes)
+      + '\nuse a new workdir, branch from it with --branch_from='
+      f'{workdir}@STEP, or change its schedule with --restore=replace'
+    )
+  if fixed := [c for c in changes if not c.startswith(REPLACEABLE)]:
+    raise ValueError(
+      '--restore=replace changes schedules, length, evaluation, saving and '
+      'logging only; for this, branch into a new workdir:\n  '
+      + '\n  '.join(fixed)
+    )
+  root = checkpoints_of(workdir)
+  if not checkpoint.saved_steps(root):
+    # Killed before its first checkpoint: nothing happened yet.
+    if lineage.parent is None:
+      return Start(0, None, False, lineage)
+    again = f'{lineage.parent.workdir}@{lineage.parent.step}'
+    return _plan_branch(resolved, schedules, again)
+  step, damaged = checkpoint.last_good(root)
+  if damaged:
+    lineage = lineage.recorded(step, 'fallback', damaged)
+  if changes:
+    _check_length(resolved, step)
+    notes = _schedule_notes(saved, schedules, step, 'replace')
+    lineage = lineage.recorded(step, 'replace', (*changes, *notes))
+  elif step < resolved['total_steps']:
+    _schedule_notes(saved, schedules, step, 'resume')
+    lineage = lineage.recorded(step, 'resume', ())
+  return Start(step, root, True, lineage)
+
+
+def _check_parent(
+  lineage: lrsched.Lineage, branch_from: str | None, workdir: pathlib.Path
+) -> None:
+  if branch_from is None:
+    return
+  parent = lineage.parent
+  folder, _, step = branch_from.rpartition('@')
+  asked = f'{pathlib.Path(folder).resolve()}@{step}'
+  if parent is None or f'{parent.workdir}@{parent.step}' != asked:
+    origin = parent and f'a branch of {parent.workdir}@{parent.step}'
+    raise ValueError(
+      f'workdir {workdir} holds {origin or "a run without a parent"}, not a '
+      f'branch of {asked}; use a new workdir'
+    )
+
+
+def _check_length(resolved: dict[str, Any], step: int) -> None:
+  if resolved['total_steps'] <= step:
+    raise ValueError(
+      f'total_steps must be greater than the restored step {step}, got '
+      f'{resolved["total_steps"]}; steps count from the start of the oldest '
+      'ancestor'
+    )
+
+
+def _schedule_notes(
+  saved: dict[str, Any], schedules: Schedules, step: int, policy: lrsched.Policy
+) -> tuple[str, ...]:
+  """The LR of the next update under the saved and the asked schedules."""
+  notes: list[str] = []
+  for name, asked in schedules.items():
+    if name in saved['optimizer']:
+      old = lrsched.from_dict(saved['optimizer'][name], f'optimizer.{name}')
+      plan = lrsched.plan_restore(old, step, asked, policy)
+      notes += [line for line in plan.diff if line.startswith('LR of')]
+  return tuple(notes)

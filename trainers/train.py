@@ -1,0 +1,190 @@
+"""The training loop: every side effect of a run is here.
+
+All that can be checked is checked first: the devices, the batch, the corpus,
+the folder, the checkpoint. Then the folder is written, then the step compiles.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pathlib
+import sys
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from trainers import checkpoint
+from trainers.config import RunConfig
+from trainers.corpus import Corpus
+from trainers.corpus import materialise
+from trainers.data import eval_batches
+from trainers.data import train_iterator
+from trainers.data import windows_per_epoch
+from trainers.evaluate import EvalResult
+from trainers.evaluate import evaluate
+from trainers.evaluate import make_eval_step
+from trainers.evaluate import place_eval_batches
+from trainers.evaluate import summarise
+from trainers.fields import to_dict
+from trainers.log import Log
+from trainers.log import eval_file
+from trainers.optimizer import schedules_of
+from trainers.sharding import check_batch
+from trainers.sharding import make_mesh
+from trainers.start import Start
+from trainers.start import checkpoints_of
+from trainers.start import plan_start
+from trainers.train_step import TrainState
+from trainers.train_step import abstract_state
+from trainers.train_step import init_state
+from trainers.train_step import make_train_step
+from trainers.train_step import place_batch
+from trainers.train_step import schedule_arrays
+
+PACKAGES = ('lrsched-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
+
+
+def run(
+  config: RunConfig,
+  workdir: pathlib.Path,
+  *,
+  branch_from: str | None = None,
+  restore: Literal['resume', 'replace'] | None = None,
+) -> EvalResult:
+  """Trains to `config.total_steps`, from wherever the run stands.
+
+  Args:
+    config: the run.
+    workdir: its folder; see `trainers.start.plan_start` for what it may hold.
+    branch_from: `DIR@STEP`, to start as a branch of that checkpoint.
+    restore: demands that `workdir` holds a run, and says what may differ.
+
+  Returns:
+    The evaluation after the last update.
+
+  Raises:
+    ValueError: if anything does not fit; no file was changed.
+    FloatingPointError: if the loss is no longer finite; the last checkpoint is
+      from before.
+  """
+  mesh = make_mesh(config.mesh)
+  check_batch(config.data.batch_size, config.accum_steps, mesh)
+  check_batch(config.eval.batch_size, 1, mesh)
+  abstract = abstract_state(config, mesh)
+  corpus = materialise(config.data.source, config.data.cache_dir)
+  batches = _check_corpus(config, corpus)
+  resolved = to_dict(config) | {
+    'corpus': {'hash': corpus.hash, 'train_tokens': corpus.train_tokens}
+  }
+  schedules = schedules_of(config.optimizer)
+  start = plan_start(resolved, schedules, workdir, branch_from, restore)
+  if start.step == config.total_steps:
+    print(f'{workdir}: already at step {start.step}', file=sys.stderr)
+    return summarise(np.load(eval_file(workdir, start.step)))
+  data = train_iterator(
+    corpus,
+    config.data,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  state = None
+  if start.root is not None:
+    saved_data = data if start.same_data else None
+    state = checkpoint.load(start.root, start.step, abstract, saved_data)
+  _write_folder(workdir, resolved, start)
+  with jax.set_mesh(mesh):
+    if state is None:
+      # One program: eager initialisation would compile dozens of small ones.
+      shardings = jax.tree.map(lambda x: x.sharding, abstract)
+      state = jax.jit(lambda: init_state(config), out_shardings=shardings)()
+    return _loop(
+      config, workdir, resolved, mesh, corpus, batches, start, state, data
+    )
+
+
+def _check_corpus(config: RunConfig, corpus: Corpus) -> list[np.ndarray]:
+  """The evaluation batches; raises ValueError if the corpus does not fit."""
+  if corpus.vocab_size > config.model.vocab_size:
+    raise ValueError(
+      f'model.vocab_size must be at least {corpus.vocab_size}, the ids in the '
+      f'corpus, got {config.model.vocab_size}'
+    )
+  windows_per_epoch(corpus, config.data.seq_len)
+  return eval_batches(
+    corpus,
+    config.data.seq_len,
+    config.eval.n_sequences,
+    config.eval.batch_size,
+  )
+
+
+def _write_folder(
+  workdir: pathlib.Path, resolved: dict[str, Any], start: Start
+) -> None:
+  """Records the run's config and lineage, and says what is new in it."""
+  event = start.lineage.events[-1]
+  for line in event.note:
+    print(f'{workdir}: {event.kind} at {event.step}: {line}', file=sys.stderr)
+  if jax.process_index() == 0:
+    for folder in (checkpoints_of(workdir), workdir / 'evals'):
+      folder.mkdir(parents=True, exist_ok=True)
+    lineage = json.dumps(start.lineage.to_dict(), indent=2)
+    checkpoint.write_durably(workdir / 'lineage.json', lineage)
+    # Last: a folder with a config is a run.
+    text = json.dumps(resolved, indent=2)
+    checkpoint.write_durably(workdir / 'config.json', text)
+
+
+def _is_due(step: int, every: int, keep: tuple[int, ...], last: int) -> bool:
+  return step % every == 0 or step in keep or step == last
+
+
+def _loop(
+  config: RunConfig,
+  workdir: pathlib.Path,
+  resolved: dict[str, Any],
+  mesh: Mesh,
+  corpus: Corpus,
+  eval_tokens: list[np.ndarray],
+  start: Start,
+  state: TrainState,
+  data: Any,
+) -> EvalResult:
+  metadata = {
+    'config': resolved,
+    'lineage': start.lineage.to_dict(),
+    'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
+  }
+  saver = checkpoint.Saver(
+    checkpoints_of(workdir),
+    config.checkpoint.keep_last,
+    (start.step, *config.checkpoint.keep_steps),
+  )
+  if start.root != checkpoints_of(workdir):
+    # Durable before the first compilation: a run that can start can restart.
+    saver.save(start.step, state, data, metadata)
+    saver.wait()
+  schedules = schedule_arrays(schedules_of(config.optimizer))
+  train_step = make_train_step(config, mesh)
+  eval_step = make_eval_step(config.model, mesh)
+  eval_batches = place_eval_batches(eval_tokens, mesh)
+  last, keep = config.total_steps, config.checkpoint.keep_steps
+  with Log(config, workdir, resolved, corpus, start.step) as log:
+    for step in range(start.step, last):
+      tokens = place_batch(next(data), config.accum_steps, mesh)
+      state, metrics = train_step(state, tokens, schedules)
+      log.train(step, metrics)
+      done = step + 1
+      if _is_due(done, config.eval.every_steps, keep, last):
+        result = evaluate(eval_step, state.params, eval_batches)
+        ema = state.ema and evaluate(eval_step, state.ema, eval_batches)
+        log.evaluation(done, result, ema)
+      if _is_due(done, config.checkpoint.every_steps, keep, last):
+        log.flush(done)
+        saver.save(done, state, data, metadata)
+    saver.wait()
+    log.close(result)
+  return result

@@ -1,0 +1,149 @@
+"""The training step: a pure function of state, batch and schedules.
+
+One donated `jax.jit`. The schedules are an argument, so runs that differ in
+their LRs or lengths share one program; the optimizer is built from them inside.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import lrsched
+from trainers.config import ModelConfig
+from trainers.config import RunConfig
+from trainers.model import Decoder
+from trainers.model import next_token_loss
+from trainers.optimizer import Schedules
+from trainers.optimizer import applied_lrs
+from trainers.optimizer import make_optimizer
+from trainers.optimizer import schedules_of
+from trainers.sharding import BATCH_AXES
+from trainers.sharding import state_shardings
+
+
+class TrainState(NamedTuple):
+  """What training changes, and a checkpoint holds.
+
+  Attributes:
+    params: nested dict of float32 weights.
+    opt_state: state of the optax chain; its LR transform counts the updates.
+    ema: moving average of `params`, or None.
+  """
+
+  params: Any
+  opt_state: Any
+  ema: Any
+
+
+def graph_of(model: ModelConfig) -> nnx.GraphDef:
+  """The structure of the network, to merge with `TrainState.params`."""
+  return nnx.split(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))))[0]
+
+
+def init_state(config: RunConfig) -> TrainState:
+  """A new state; a function of `config.seed`."""
+  model = Decoder(config.model, rngs=nnx.Rngs(config.seed))
+  params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+  tx = make_optimizer(config.optimizer, schedules_of(config.optimizer))
+  # A copy: the donated step must not receive one buffer twice.
+  ema = jax.tree.map(jnp.copy, params) if config.ema_decay else None
+  return TrainState(params, tx.init(params), ema)
+
+
+def abstract_state(config: RunConfig, mesh: Mesh) -> TrainState:
+  """Shapes, dtypes and shardings of the state; compiles and computes nothing."""
+  shapes = jax.eval_shape(lambda: init_state(config))
+  shardings = state_shardings(shapes, mesh)
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    shapes,
+    shardings,
+  )
+
+
+def make_train_step(
+  config: RunConfig, mesh: Mesh
+) -> Callable[[TrainState, jax.Array, Schedules], tuple[TrainState, dict]]:
+  """The compiled step `(state, tokens, schedules) -> (state, metrics)`.
+
+  `tokens` is int32 [accum_steps, microbatch, seq_len + 1], placed by
+  `place_batch`; `schedules` are those of `schedules_of`, as arrays. The state
+  is donated. Metrics are float32 scalars: the loss (nats per token, with z-loss
+  if there is one) before the update, the LR the update was multiplied by, the L2
+  norm of the gradient before clipping, the norm of the update over the norm of
+  the parameters.
+  """
+  graph = graph_of(config.model)
+
+  def loss_of(params: Any, tokens_BxL: jax.Array) -> jax.Array:
+    return next_token_loss(nnx.merge(graph, params), tokens_BxL)[0]
+
+  def step(
+    state: TrainState, tokens_AxBxL: jax.Array, schedules: Schedules
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    tx = make_optimizer(config.optimizer, schedules)
+    loss, grads = _mean_gradient(loss_of, state.params, tokens_AxBxL)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if config.ema_decay is not None:
+      ema = optax.incremental_update(params, ema, 1 - config.ema_decay)
+    metrics = {
+      'loss': loss,
+      **applied_lrs(config.optimizer, opt_state),
+      'grad_norm': optax.tree.norm(grads),
+      'update_ratio': optax.tree.norm(updates) / optax.tree.norm(params),
+    }
+    if config.log.grad_norm_l1:
+      metrics['grad_norm_l1'] = optax.tree.norm(grads, ord=1)
+    return TrainState(params, opt_state, ema), metrics
+
+  shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
+  replicated = NamedSharding(mesh, P())
+  return jax.jit(
+    step, donate_argnums=0, out_shardings=(shardings, replicated)
+  )
+
+
+def _mean_gradient(
+  loss_of: Callable, params: Any, tokens_AxBxL: jax.Array
+) -> tuple[jax.Array, Any]:
+  """Loss and gradient, averaged over the microbatches in order."""
+  grad_of = functools.partial(jax.value_and_grad(loss_of), params)
+  n = tokens_AxBxL.shape[0]
+  if n == 1:  # a scan of one still costs its carry
+    return grad_of(tokens_AxBxL[0])
+
+  def add(total: Any, tokens_BxL: jax.Array) -> tuple[Any, None]:
+    return jax.tree.map(jnp.add, total, grad_of(tokens_BxL)), None
+
+  zero = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
+  total, _ = jax.lax.scan(add, zero, tokens_AxBxL)
+  return jax.tree.map(lambda x: x / n, total)
+
+
+def place_batch(
+  tokens_BxL: np.ndarray, accum_steps: int, mesh: Mesh
+) -> jax.Array:
+  """This process's share of a batch, as the global array the step takes."""
+  shape = (accum_steps, -1, tokens_BxL.shape[-1])
+  sharding = NamedSharding(mesh, P(None, BATCH_AXES, None))
+  return jax.make_array_from_process_local_data(
+    sharding, tokens_BxL.reshape(shape)
+  )
+
+
+def schedule_arrays(schedules: Schedules) -> Schedules:
+  """The schedules as the step takes them: strong float32 and int32 leaves."""
+  return {name: lrsched.as_arrays(spec) for name, spec in schedules.items()}
