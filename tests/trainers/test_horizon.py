@@ -1,0 +1,83 @@
+"""Tokens, epochs and fractions become the documented number of steps."""
+
+import re
+
+import pytest
+
+from trainers import horizon
+
+
+@pytest.mark.parametrize(
+  ('tokens', 'steps'),
+  [(1, 1), (2048, 1), (2049, 2), (4096, 2), (2048 * 10**15 + 1, 10**15 + 1)],
+)
+def test_tokens_round_up(tokens, steps):
+  assert horizon.steps_from_tokens(tokens, batch_size=16, seq_len=128) == steps
+
+
+@pytest.mark.parametrize(
+  ('epochs', 'steps'),
+  [(1, 7), (2, 13), (0.5, 4), (1.6, 10), (0.001, 1), (8e15, 5 * 10**16)],
+)
+def test_epochs_round_up(epochs, steps):
+  assert (
+    horizon.steps_from_epochs(epochs, windows_per_epoch=100, batch_size=16)
+    == steps
+  )
+
+
+@pytest.mark.parametrize(
+  ('frac', 'total_steps', 'steps'),
+  [
+    (0.02, 1000, 20),
+    (0.15, 10, 2),  # 1.5 as written, 1.4999... as a binary fraction.
+    (0.25, 10, 3),
+    (0.024, 100, 2),
+    (0, 10, 0),
+    (0.0, 10, 0),
+    (1, 10, 10),
+    (1.0, 2**53 + 1, 2**53 + 1),  # Not a float64.
+    (0.1, 10**18 + 10, 10**17 + 1),
+    (1e-05, 10**5, 1),
+  ],
+)
+def test_fractions_round_to_the_nearest_step(frac, total_steps, steps):
+  assert horizon.steps_from_frac(frac, total_steps=total_steps) == steps
+
+
+@pytest.mark.parametrize('bad', [0, -1, 1e9, True, '7', None])
+def test_counts_are_strict(bad):
+  message = f'tokens must be an integer >= 1, got {bad!r}'
+  with pytest.raises(ValueError, match=re.escape(message)):
+    horizon.steps_from_tokens(bad, batch_size=1, seq_len=1)
+  with pytest.raises(ValueError, match='batch_size must be'):
+    horizon.steps_from_tokens(1, batch_size=bad, seq_len=1)
+  with pytest.raises(ValueError, match='seq_len must be'):
+    horizon.steps_from_tokens(1, batch_size=1, seq_len=bad)
+  with pytest.raises(ValueError, match='windows_per_epoch must be'):
+    horizon.steps_from_epochs(1, windows_per_epoch=bad, batch_size=1)
+  with pytest.raises(ValueError, match='total_steps must be'):
+    horizon.steps_from_frac(0.5, total_steps=bad)
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), True, '0.5'])
+def test_shares_are_numbers(bad):
+  with pytest.raises(ValueError, match='frac must be a finite number'):
+    horizon.steps_from_frac(bad, total_steps=10)
+  with pytest.raises(ValueError, match='epochs must be a finite number'):
+    horizon.steps_from_epochs(bad, windows_per_epoch=1, batch_size=1)
+
+
+def test_shares_are_in_range():
+  for bad in (-0.1, 1.01, 2):
+    with pytest.raises(ValueError, match=r'frac must be in \[0, 1\]'):
+      horizon.steps_from_frac(bad, total_steps=10)
+  for bad in (0, -1.0):
+    with pytest.raises(ValueError, match='epochs must be > 0'):
+      horizon.steps_from_epochs(bad, windows_per_epoch=1, batch_size=1)
+
+
+def test_a_share_never_vanishes_silently():
+  assert horizon.steps_from_frac(0.05, total_steps=10) == 1
+  with pytest.raises(ValueError, match=r'at least one step, got 0\.04 of'):
+    horizon.steps_from_frac(0.04, total_steps=10)

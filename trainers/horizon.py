@@ -1,0 +1,103 @@
+"""Steps from tokens, epochs and fractions: the only place that converts.
+
+Everything else in the project counts optimizer updates. All arithmetic is on
+Python integers and exact fractions, so a budget of 10^18 tokens is as exact as
+one of a thousand.
+
+A step consumes `batch_size * seq_len` tokens: those that are predicted, over
+all devices and accumulation steps. The first token of a sequence is only read.
+"""
+
+from __future__ import annotations
+
+import fractions
+import math
+
+
+def _check_count(name: str, value: int) -> None:
+  if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    raise ValueError(
+      f'{name} must be an integer >= 1, got {value!r}; '
+      'write large numbers as integers, such as 10**9.'
+    )
+
+
+def _exact(name: str, value: float) -> fractions.Fraction:
+  """The decimal number that was written, not its nearest binary one."""
+  number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  if not number or not math.isfinite(value):
+    raise ValueError(f'{name} must be a finite number, got {value!r}.')
+  return fractions.Fraction(repr(value))
+
+
+def steps_from_tokens(tokens: int, *, batch_size: int, seq_len: int) -> int:
+  """The fewest steps that train on at least `tokens` tokens.
+
+  Args:
+    tokens: budget, an integer >= 1.
+    batch_size: sequences per step.
+    seq_len: tokens predicted per sequence.
+
+  Returns:
+    `tokens / (batch_size * seq_len)`, rounded up.
+
+  Raises:
+    ValueError: if an argument is not an integer >= 1.
+  """
+  _check_count('tokens', tokens)
+  _check_count('batch_size', batch_size)
+  _check_count('seq_len', seq_len)
+  return -(-tokens // (batch_size * seq_len))
+
+
+def steps_from_epochs(
+  epochs: float, *, windows_per_epoch: int, batch_size: int
+) -> int:
+  """The fewest steps that go through the data at least `epochs` times.
+
+  Args:
+    epochs: passes over the training windows, > 0; 0.5 is half a pass.
+    windows_per_epoch: sequences in one pass (`data.windows_per_epoch`).
+    batch_size: sequences per step.
+
+  Returns:
+    `epochs * windows_per_epoch / batch_size`, rounded up.
+
+  Raises:
+    ValueError: if `epochs` is not positive and finite or a count is not an
+      integer >= 1.
+  """
+  _check_count('windows_per_epoch', windows_per_epoch)
+  _check_count('batch_size', batch_size)
+  passes = _exact('epochs', epochs)
+  if passes <= 0:
+    raise ValueError(f'epochs must be > 0, got {epochs!r}.')
+  return math.ceil(passes * windows_per_epoch / batch_size)
+
+
+def steps_from_frac(frac: float, *, total_steps: int) -> int:
+  """A share of a run, such as a warmup of 0.02 of it.
+
+  Args:
+    frac: share, in [0, 1].
+    total_steps: length of the run in steps.
+
+  Returns:
+    `frac * total_steps`, rounded to the nearest step, halves up. The product
+    is that of the decimal as written: 0.15 of 10 steps is 1.5, hence 2.
+
+  Raises:
+    ValueError: if `frac` is outside [0, 1], `total_steps` is not an integer
+      >= 1, or a share above 0 comes to no step at all.
+  """
+  _check_count('total_steps', total_steps)
+  share = _exact('frac', frac)
+  if not 0 <= share <= 1:
+    raise ValueError(f'frac must be in [0, 1], got {frac!r}.')
+  steps = math.floor(share * total_steps + fractions.Fraction(1, 2))
+  if share > 0 and steps == 0:
+    raise ValueError(
+      f'frac must come to at least one step, got {frac!r} of {total_steps} '
+      'steps; use 0 for none, or a longer run.'
+    )
+  return steps
