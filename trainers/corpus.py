@@ -20,7 +20,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from trainers import docstrings
-from trainers.config import Docstrings, TextFolder, TokenFile
+from trainers.config import Docstrings
+from trainers.config import TextFolder
+from trainers.config import TokenFile
 
 # Part of every cache file's key: raise it when the extraction changes.
 _FORMAT = 1

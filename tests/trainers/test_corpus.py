@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from trainers import corpus as corpus_lib
-from trainers.config import Docstrings, TextFolder, TokenFile
+from trainers.config import Docstrings
+from trainers.config import TextFolder
+from trainers.config import TokenFile
 
 ALPHA = '''"""Module of the\u2212alpha package."""
 # A comment with """ in it.
@@ -340,6 +342,11 @@ def test_token_files_are_used_in_place(token_file, tmp_path, monkeypatch):
     bytes_per_token=None,
   )
   assert not (tmp_path / 'cache').exists()
+  # The vocabulary covers both files, whichever holds the largest id.
+  swapped = TokenFile(
+    train_path=token_file.valid_path, valid_path=token_file.train_path
+  )
+  assert corpus_lib.materialise(swapped, '').vocab_size == 901
   # Read in pieces of one token, the result is the same.
   monkeypatch.setattr(corpus_lib, '_CHUNK_BYTES', 2)
   assert corpus_lib.materialise(token_file, '') == corpus

@@ -8,7 +8,8 @@ from orbax.checkpoint import v1 as ocp
 
 from trainers import corpus as corpus_lib
 from trainers import data
-from trainers.config import DataConfig, TokenFile
+from trainers.config import DataConfig
+from trainers.config import TokenFile
 
 SEQ_LEN = 4
 N_WINDOWS = 10
