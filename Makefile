@@ -20,7 +20,7 @@ setup: .venv/installed  ## create .venv from requirements.lock
 .venv/locked: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python >= 3.11 is needed; '$(PYTHON)' is" \
-	    "`$(PYTHON) --version 2>&1 || true`. Name another one:" \
+	    "`$(PYTHON) --version 2>/dev/null || echo missing`. Name another:" \
 	    "make setup PYTHON=python3.12" >&2; exit 1; }
 	@echo 'Setting up .venv (once; a minute or two)'
 	@$(PYTHON) -m venv --clear .venv || { \
