@@ -18,6 +18,7 @@ from lrsched.lineage import Event as Event
 from lrsched.lineage import Lineage as Lineage
 from lrsched.lineage import Parent as Parent
 from lrsched.plotting import plot as plot
+from lrsched.restore import Policy as Policy
 from lrsched.restore import RestorePlan as RestorePlan
 from lrsched.restore import plan_restore as plan_restore
 from lrsched.shapes import CosineDecay as CosineDecay
@@ -39,3 +40,5 @@ from lrsched.staged import WSDS as WSDS
 from lrsched.transform import ScaleByLRState as ScaleByLRState
 from lrsched.transform import applied_lr as applied_lr
 from lrsched.transform import scale_by_lr as scale_by_lr
+
+__version__ = '0.1.0'

@@ -77,18 +77,13 @@ class Number:
     return jnp.asarray(value, jnp.result_type(int if self.whole else float))
 
 
-# Kinds of leaves. Reals are what a schedule is differentiable in; lengths are
-# integers, whose cotangents are float0.
-LR = Annotated[jax.typing.ArrayLike, Number(whole=False, low=0.0)]
-Positive = Annotated[
-  jax.typing.ArrayLike, Number(whole=False, low=0.0, low_open=True)
-]
-Steps = Annotated[
-  jax.typing.ArrayLike, Number(whole=True, low=0, high=MAX_STEPS)
-]
-PositiveSteps = Annotated[
-  jax.typing.ArrayLike, Number(whole=True, low=1, high=MAX_STEPS)
-]
+# Kinds of leaves: Python numbers as given, arrays inside a program, hence Any.
+# Reals are what a schedule is differentiable in; lengths are integers, whose
+# cotangents are float0.
+LR = Annotated[Any, Number(whole=False, low=0.0)]
+Positive = Annotated[Any, Number(whole=False, low=0.0, low_open=True)]
+Steps = Annotated[Any, Number(whole=True, low=0, high=MAX_STEPS)]
+PositiveSteps = Annotated[Any, Number(whole=True, low=1, high=MAX_STEPS)]
 
 
 class Phase(NamedTuple):
@@ -135,10 +130,10 @@ KINDS: dict[str, type] = {}  # class name -> class, for reading JSON
 
 
 @functools.cache
-def field_kinds(cls: type) -> dict[str, Any]:
+def field_kinds(cls: Any) -> dict[str, Any]:
   """What each field of a spec class may hold, by field name, in order."""
   hints = typing.get_type_hints(cls, include_extras=True)
-  return {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+  return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

@@ -111,14 +111,13 @@ class Sequence(Schedule):
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
-    starts = (jnp.zeros_like(step), *spec.boundaries)
-    lr = None
+    starts = (0, *spec.boundaries)
+    lr = jnp.zeros(step.shape, jnp.result_type(float))
     for i, piece in enumerate(spec.schedules):
       local = step - starts[i]
       if i < len(spec.boundaries):
         local = jnp.minimum(local, spec.boundaries[i] - starts[i] - 1)
-      value = piece(jnp.maximum(local, 0))
-      lr = value if lr is None else jnp.where(step >= starts[i], value, lr)
+      lr = jnp.where(step >= starts[i], piece(jnp.maximum(local, 0)), lr)
     return lr
 
   def phases(self) -> tuple[Phase, ...]:

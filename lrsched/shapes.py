@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import abc
 import math
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from lrsched.base import Annotated
 from lrsched.base import Number
 from lrsched.base import Spec
 from lrsched.base import as_arrays
@@ -25,8 +25,7 @@ from lrsched.base import schedule
 
 # 2^100 is well inside float32; a decay of a hundred halvings is a step.
 Halvings = Annotated[
-  jax.typing.ArrayLike,
-  Number(whole=False, low=0.0, high=100.0, low_open=True),
+  Any, Number(whole=False, low=0.0, high=100.0, low_open=True)
 ]
 
 

@@ -79,7 +79,9 @@ def verify(root: pathlib.Path, step: int) -> None:
   """
   folder, manifest = path_of(root, step), manifest_of(root, step)
   if not manifest.exists():
-    raise DamagedCheckpoint(f'{folder} is unfinished: it has no {manifest.name}')
+    raise DamagedCheckpoint(
+      f'{folder} is unfinished: it has no {manifest.name}'
+    )
   head, _, body = manifest.read_bytes().partition(b'\n')
   if hashlib.sha256(body).hexdigest().encode() != head:
     raise DamagedCheckpoint(f'{manifest} is damaged')
@@ -170,9 +172,7 @@ def load_metadata(root: pathlib.Path, step: int) -> dict[str, Any]:
   return ocp.pytree_metadata(path_of(root, step), 'state').custom_metadata
 
 
-def load(
-  root: pathlib.Path, step: int, abstract: Any, data: Any
-) -> Any:
+def load(root: pathlib.Path, step: int, abstract: Any, data: Any) -> Any:
   """The saved state, with the shapes, dtypes and shardings of `abstract`.
 
   Args:

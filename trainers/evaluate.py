@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -46,10 +47,14 @@ def paired_standard_error(losses: np.ndarray, others: np.ndarray) -> float:
   return float(difference.std(ddof=1) / math.sqrt(len(difference)))
 
 
+@functools.cache
 def make_eval_step(
   model: ModelConfig, mesh: Mesh
 ) -> Callable[[Any, jax.Array], jax.Array]:
-  """The compiled `(params, tokens [B, L+1]) -> mean nats per token, [B]`."""
+  """The compiled `(params, tokens [B, L+1]) -> mean nats per token, [B]`.
+
+  Made once for each model and mesh, so that runs in one process share it.
+  """
   graph = graph_of(model)
 
   def step(params: Any, tokens_BxL: jax.Array) -> jax.Array:

@@ -208,6 +208,23 @@ def decays(params: Any) -> Any:
   )
 
 
+def _is_matrix(path: Any) -> bool:
+  """Whether Muon updates a parameter: the matrices inside blocks."""
+  return 'blocks/' in _name(path) and _name(path).endswith('kernel')
+
+
+def _muon_groups(params: Any) -> Any:
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: 'muon' if _is_matrix(path) else 'adam', params
+  )
+
+
+def _matrix_axes(params: Any) -> Any:
+  # Counted from the end, so that stacked layers are a batch of matrices.
+  axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+  return jax.tree.map(lambda _: axes, params)
+
+
 def applied_lrs(optimizer: Optimizer, opt_state: Any) -> dict:
   """The LRs of the last update, read from the state: one for each schedule."""
   if not isinstance(optimizer, Muon):

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+import lrsched
 from trainers import checkpoint
 from trainers.config import RunConfig
 from trainers.corpus import Corpus
@@ -40,11 +41,11 @@ from trainers.start import plan_start
 from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 from trainers.train_step import init_state
-from trainers.train_step import make_train_step
+from trainers.train_step import train_step_for
 from trainers.train_step import place_batch
 from trainers.train_step import schedule_arrays
 
-PACKAGES = ('lrsched-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain')
 
 
 def run(
@@ -156,7 +157,8 @@ def _loop(
   metadata = {
     'config': resolved,
     'lineage': start.lineage.to_dict(),
-    'versions': {name: importlib.metadata.version(name) for name in PACKAGES},
+    'versions': {'lrsched': lrsched.__version__}
+    | {name: importlib.metadata.version(name) for name in PACKAGES},
   }
   saver = checkpoint.Saver(
     checkpoints_of(workdir),
@@ -168,7 +170,7 @@ def _loop(
     saver.save(start.step, state, data, metadata)
     saver.wait()
   schedules = schedule_arrays(schedules_of(config.optimizer))
-  train_step = make_train_step(config, mesh)
+  train_step = train_step_for(config, mesh)
   eval_step = make_eval_step(config.model, mesh)
   eval_batches = place_eval_batches(eval_tokens, mesh)
   last, keep = config.total_steps, config.checkpoint.keep_steps

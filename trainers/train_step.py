@@ -7,6 +7,7 @@ their LRs or lengths share one program; the optimizer is built from them inside.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 import lrsched
 from trainers.config import ModelConfig
 from trainers.config import RunConfig
+from trainers.fields import to_dict
 from trainers.model import Decoder
 from trainers.model import next_token_loss
 from trainers.optimizer import Schedules
@@ -72,9 +74,35 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> TrainState:
   )
 
 
-def make_train_step(
-  config: RunConfig, mesh: Mesh
-) -> Callable[[TrainState, jax.Array, Schedules], tuple[TrainState, dict]]:
+Step = Callable[[TrainState, jax.Array, Schedules], tuple[TrainState, dict]]
+_steps: dict[str, Step] = {}  # by all that a step is compiled from
+
+
+def train_step_for(config: RunConfig, mesh: Mesh) -> Step:
+  """`make_train_step`, made once for runs that differ in schedule values only.
+
+  So a sweep or a set of branches in one process traces and compiles once.
+  """
+  optimizer = {
+    name: value
+    for name, value in to_dict(config.optimizer).items()
+    if name not in schedules_of(config.optimizer)
+  }
+  key = json.dumps(
+    [
+      to_dict(config.model),
+      optimizer,
+      config.ema_decay,
+      config.log.grad_norm_l1,
+      [[axis, n] for axis, n in mesh.shape.items()],
+    ]
+  )
+  if key not in _steps:
+    _steps[key] = make_train_step(config, mesh)
+  return _steps[key]
+
+
+def make_train_step(config: RunConfig, mesh: Mesh) -> Step:
   """The compiled step `(state, tokens, schedules) -> (state, metrics)`.
 
   `tokens` is int32 [accum_steps, microbatch, seq_len + 1], placed by
@@ -111,9 +139,7 @@ def make_train_step(
 
   shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
   replicated = NamedSharding(mesh, P())
-  return jax.jit(
-    step, donate_argnums=0, out_shardings=(shardings, replicated)
-  )
+  return jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated))
 
 
 def _mean_gradient(
