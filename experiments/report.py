@@ -1,0 +1,139 @@
+"""One HTML page about the runs in a folder: table, curves, lineage, configs.
+
+  python -m experiments.report --workdir=DIR
+
+writes DIR/report.html, which needs no other file. DIR is one run's folder or
+holds several. A `table.json` in DIR, with "columns", "rows" and "notes", is the
+page's first table: the result of the experiment that made the runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from absl import app
+from absl import flags
+
+from experiments.figures import curves_svg
+from experiments.figures import lineage_svg
+from experiments.runs import Run
+from experiments.runs import load_runs
+from experiments.runs import read_json
+
+TEMPLATE = pathlib.Path(__file__).with_name('report.html.jinja')
+
+
+def write_report(workdir: pathlib.Path) -> pathlib.Path:
+  """Writes `report.html` into a folder of runs.
+
+  Args:
+    workdir: a run folder, or a folder of run folders.
+
+  Returns:
+    The path of the page.
+
+  Raises:
+    ValueError: if there is no run, or a file is not what it should be.
+  """
+  runs = load_runs(workdir)
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  names = {run.lineage.run_id: run.name for run in runs}
+  page = environment.get_template(TEMPLATE.name).render(
+    title=workdir.resolve().name,
+    table=_headline(workdir / 'table.json'),
+    curves=curves_svg(runs),
+    lineage=lineage_svg(runs),
+    runs=[_describe(run, names) for run in runs],
+  )
+  path = workdir / 'report.html'
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_text(page, encoding='utf-8')
+  os.replace(temporary, path)
+  return path
+
+
+def _headline(path: pathlib.Path) -> dict[str, Any] | None:
+  """The table of an experiment, checked; None if it wrote none."""
+  if not path.exists():
+    return None
+  table = read_json(path)
+  if not isinstance(table, dict) or {*table} != {'columns', 'rows', 'notes'}:
+    raise ValueError(f'{path} must hold exactly "columns", "rows" and "notes"')
+  for i, row in enumerate(table['rows']):
+    if len(row) != len(table['columns']):
+      raise ValueError(
+        f'{path}: rows[{i}] must have {len(table["columns"])} cells, one for '
+        f'each column, got {len(row)}'
+      )
+  return {
+    'columns': table['columns'],
+    'rows': [[_cell(value) for value in row] for row in table['rows']],
+    'notes': table['notes'],
+  }
+
+
+def _cell(value: Any) -> dict[str, Any]:
+  """The text of a table cell, and whether it is a number."""
+  if value is None:
+    return {'text': '–', 'is_number': True}
+  if isinstance(value, float):
+    return {'text': f'{value:.4f}', 'is_number': True}
+  text = str(value)
+  try:
+    float(text)
+  except ValueError:
+    return {'text': text, 'is_number': text in ('-', '–')}
+  return {'text': text, 'is_number': True}
+
+
+def _describe(run: Run, names: dict[str, str]) -> dict[str, Any]:
+  """What the page says of a run; `names` are those of the known run ids."""
+  parent = run.lineage.parent
+  last = run.evaluations[-1] if run.evaluations else {}
+  schedules = run.schedules
+  return {
+    'name': run.name,
+    'run_id': run.lineage.run_id,
+    'parent': parent and names.get(parent.run_id, parent.run_id),
+    'parent_known': parent is not None and parent.run_id in names,
+    'start_step': run.start_step,
+    'end_step': run.end_step,
+    'total_steps': run.config['total_steps'],
+    'schedules': [
+      {'field': field, 'text': repr(schedule)}
+      for field, schedule in schedules.items()
+    ],
+    'eval_loss': last.get('eval_loss'),
+    'eval_se': last.get('eval_se'),
+    'bits_per_byte': last.get('eval_bits_per_byte'),
+    'events': run.lineage.events,
+    'config': json.dumps(run.config, indent=2),
+  }
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments {argv[1:]}')
+  try:
+    path = write_report(pathlib.Path(flags.FLAGS.workdir))
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+  print(path)
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('workdir', None, 'A run folder, or a folder of them.')
+  flags.mark_flag_as_required('workdir')
+  app.run(main)
