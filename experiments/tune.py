@@ -26,7 +26,7 @@ from trainers.train import run
 
 PEAKS = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 SEEDS = (101, 102)
-BUDGET = 800  # WSD-S decays at half of it too
+BUDGET = 600  # WSD-S decays at half of it too
 
 OUT = flags.DEFINE_string('out', None, 'File to write.', required=True)
 CACHE = flags.DEFINE_string('compile_cache', 'compile-cache', 'Programs.')

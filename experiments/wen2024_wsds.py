@@ -49,8 +49,8 @@ from trainers.model import PRESETS
 from trainers.optimizer import AdamW
 from trainers.train import run
 
-BUDGETS = (400, 800, 1600)
-WARMUP_STEPS = 40
+BUDGETS = (300, 600, 1200)
+WARMUP_STEPS = 30
 DECAY_FRAC = 0.1
 FINAL_FRAC = 0.1
 TUNING = pathlib.Path(__file__).with_name('wen2024_wsds_tuning.json')
@@ -104,12 +104,12 @@ def config_of(
   """A run of the demo's size; `seed` gives weights and data order."""
   return RunConfig(
     model=PRESETS['0.3m'],
-    data=DataConfig(seq_len=128, batch_size=16, seed=seed),
+    data=DataConfig(seq_len=128, batch_size=8, seed=seed),
     optimizer=AdamW(schedule=schedule),
     total_steps=total_steps,
     seed=seed,
-    eval=EvalConfig(every_steps=100, n_sequences=512, batch_size=64),
-    checkpoint=CheckpointConfig(every_steps=400, keep_steps=keep_steps),
+    eval=EvalConfig(every_steps=150, n_sequences=512, batch_size=64),
+    checkpoint=CheckpointConfig(every_steps=300, keep_steps=keep_steps),
     log=LogConfig(every_steps=5),
   )
 

@@ -20,6 +20,7 @@ from lrsched.lineage import Parent as Parent
 from lrsched.plotting import plot as plot
 from lrsched.restore import Policy as Policy
 from lrsched.restore import RestorePlan as RestorePlan
+from lrsched.restore import lr_at as lr_at
 from lrsched.restore import plan_restore as plan_restore
 from lrsched.shapes import CosineDecay as CosineDecay
 from lrsched.shapes import DecayShape as DecayShape

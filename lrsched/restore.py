@@ -9,12 +9,40 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import jax
+import numpy as np
+
 from lrsched.base import Schedule
+from lrsched.base import as_arrays
 from lrsched.spec import diff
 from lrsched.spec import to_dict
 
 Policy = Literal['resume', 'replace', 'branch']
 POLICIES = ('resume', 'replace', 'branch')
+
+
+@jax.jit
+def _evaluate(schedule: Schedule, step: jax.Array) -> jax.Array:
+  return schedule(step)
+
+
+def lr_at(schedule: Schedule, step: int) -> float:
+  """The LR of one update as a Python number, through one compiled program.
+
+  A call of the schedule itself compiles each of its operations; this compiles
+  once for all schedules of a structure, so a restart that shows LRs compiles
+  nothing that the start of the run did not.
+
+  Args:
+    schedule: a schedule with concrete leaves.
+    step: the update, counted from 0.
+
+  Example:
+    >>> import lrsched
+    >>> lr_at(lrsched.Linear(peak_lr=1.0, total_steps=4), 1)
+    0.75
+  """
+  return float(_evaluate(as_arrays(schedule), np.int32(step)))
 
 
 class RestorePlan(NamedTuple):
@@ -73,7 +101,7 @@ def plan_restore(
   changes = diff(to_dict(saved_spec), to_dict(asked_spec))
   if not changes:
     return RestorePlan(diff=(), spec=saved_spec, step=saved_step)
-  before, after = float(saved_spec(saved_step)), float(asked_spec(saved_step))
+  before, after = lr_at(saved_spec, saved_step), lr_at(asked_spec, saved_step)
   lines = (*changes, f'LR of update {saved_step}: {before:.6g} -> {after:.6g}')
   if policy == 'resume':
     raise ValueError(

@@ -132,7 +132,9 @@ class Log:
     return windows_per_epoch(self._corpus, self._config.data.seq_len)
 
   def _write_train(self, step: int, metrics: dict[str, jax.Array]) -> None:
-    row = {name: float(x) for name, x in jax.device_get(metrics).items()}
+    values = {name: float(x) for name, x in jax.device_get(metrics).items()}
+    # A jitted function returns its dict sorted; the loss reads better first.
+    row = {'loss': values.pop('loss'), **values}
     _check_finite(step, row['loss'])
     since, then = self._since
     self._since = (step + 1, time.monotonic())

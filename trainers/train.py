@@ -96,6 +96,9 @@ def run(
     saved_data = data if start.same_data else None
     state = checkpoint.load(start.root, start.step, abstract, saved_data)
   _write_folder(workdir, resolved, start)
+  for name, spec in schedules.items():
+    lr = lrsched.lr_at(spec, start.step)
+    print(f'{workdir}: {name}: LR of update {start.step} is {lr:.4g}')
   with jax.set_mesh(mesh):
     if state is None:
       # One program: eager initialisation would compile dozens of small ones.

@@ -28,7 +28,6 @@ def test_boundary_belongs_to_the_later_piece():
 def test_an_inactive_piece_cannot_poison_value_or_gradient():
   """A piece that is infinite before its own start, as a bare 1/sqrt would be."""
 
-
   @lrsched.schedule
   class InverseOfWhatIsLeft(lrsched.Schedule):
     lr: lrsched.LR

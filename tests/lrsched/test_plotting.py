@@ -12,9 +12,7 @@ from tests.registry import WSDS
 def test_the_curve_is_the_schedule(name):
   line = lrsched.plot(SCHEDULES[name], 120).lines[0]
   steps, lrs = line.get_xdata(), line.get_ydata()
-  np.testing.assert_allclose(
-    lrs, SCHEDULES[name](steps), rtol=1e-6, atol=1e-12
-  )
+  np.testing.assert_allclose(lrs, SCHEDULES[name](steps), rtol=1e-6, atol=1e-12)
 
 
 def test_a_jump_is_drawn_where_it_is_in_a_long_run():

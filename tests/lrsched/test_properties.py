@@ -97,9 +97,7 @@ def test_sweep_of_values_and_lengths_traces_once(name):
     traces += 1
     return spec(t)
 
-  changed = jax.tree.map(
-    lambda x: x if isinstance(x, int) else 0.5 * x, spec
-  )
+  changed = jax.tree.map(lambda x: x if isinstance(x, int) else 0.5 * x, spec)
   longer = jax.tree.map(lambda x: 2 * x if isinstance(x, int) else x, spec)
   for s in (spec, changed, longer):
     np.testing.assert_allclose(

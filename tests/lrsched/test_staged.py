@@ -32,7 +32,9 @@ def test_wsd_is_its_formula(warmup, stable, decay, final):
     decay_steps=decay,
   )
   steps = np.arange(warmup + stable + decay + 5)
-  expected = [reference_wsd(t, 2.0, final, warmup, stable, decay) for t in steps]
+  expected = [
+    reference_wsd(t, 2.0, final, warmup, stable, decay) for t in steps
+  ]
   np.testing.assert_allclose(wsd(jnp.asarray(steps)), expected, rtol=3e-7)
 
 

@@ -25,9 +25,7 @@ def test_recorded_lr_is_the_schedule_bit_for_bit(name):
   )
   assert state.step == 110
   np.testing.assert_array_equal(updates, -lrs)
-  np.testing.assert_allclose(
-    lrs, spec(jnp.arange(110)), rtol=1e-6, atol=1e-12
-  )
+  np.testing.assert_allclose(lrs, spec(jnp.arange(110)), rtol=1e-6, atol=1e-12)
 
 
 def test_adamw_chain_equals_optax_adamw():
