@@ -7,6 +7,7 @@ import colorsys
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.colors
@@ -24,7 +25,7 @@ HUES = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 MARKS = {'resume': ('o', 'white'), 'replace': ('D', '#f0c000')}
 MARKS |= {'fallback': ('X', '#e02020')}
 INK, FAINT = '#24292f', '#8c959f'
-STYLE = {
+STYLE: dict[Any, Any] = {
   'font.size': 9,
   'text.color': INK,
   'axes.edgecolor': FAINT,
