@@ -45,6 +45,9 @@ RESTORE = flags.DEFINE_enum(
   ['resume', 'replace'],
   'Demand a run in workdir; replace accepts another schedule or length.',
 )
+MULTIHOST = flags.DEFINE_bool(
+  'multihost', False, 'One of several processes of one run, on a pod or cluster.'
+)
 COMPILE_CACHE = flags.DEFINE_string(
   'compile_cache', 'compile-cache', 'Folder of compiled programs.'
 )
@@ -55,6 +58,8 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unknown arguments {argv[1:]}; settings need --set=')
   logging.set_verbosity(logging.ERROR)  # of Orbax and jax; ours is printed
   compiles = CompileCount(COMPILE_CACHE.value)
+  if MULTIHOST.value:
+    jax.distributed.initialize()  # finds the others by the cluster's own means
   try:
     config = override(load_config(CONFIG.value), SET.value)
     result = run(
