@@ -1,4 +1,4 @@
-"""Config files and overrides: from text on a command line to a checked config."""
+"""Config files and overrides: from a command line to a checked config."""
 
 from __future__ import annotations
 

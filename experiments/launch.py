@@ -46,7 +46,9 @@ RESTORE = flags.DEFINE_enum(
   'Demand a run in workdir; replace accepts another schedule or length.',
 )
 MULTIHOST = flags.DEFINE_bool(
-  'multihost', False, 'One of several processes of one run, on a pod or cluster.'
+  'multihost',
+  False,
+  'One of several processes of a run, on a pod or cluster.',
 )
 COMPILE_CACHE = flags.DEFINE_string(
   'compile_cache', 'compile-cache', 'Folder of compiled programs.'
@@ -66,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
       config,
       pathlib.Path(WORKDIR.value),
       branch_from=BRANCH_FROM.value,
-      restore=RESTORE.value,
+      restore=RESTORE.value,  # type: ignore[arg-type]  # the enum checked it
     )
   except (ValueError, DamagedCheckpoint, FloatingPointError) as error:
     print(f'error: {error}', file=sys.stderr)

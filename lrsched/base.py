@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 import math
 import typing
 from typing import Annotated, Any, NamedTuple, TypeVar, dataclass_transform
@@ -87,7 +86,7 @@ PositiveSteps = Annotated[Any, Number(whole=True, low=1, high=MAX_STEPS)]
 
 
 class Phase(NamedTuple):
-  """A named stretch of steps, `start <= t < end`; `end` is None if it is open."""
+  """A named stretch of steps, `start <= t < end`; `end` None means open."""
 
   name: str
   start: int
@@ -122,18 +121,19 @@ class Schedule(Spec, abc.ABC):
 
   @property
   def end_step(self) -> int | None:
-    """First step from which the LR no longer changes; None if it never rests."""
+    """First step from which the LR stays as it is; None if there is none."""
     return self.phases()[-1].end
 
 
 KINDS: dict[str, type] = {}  # class name -> class, for reading JSON
 
 
-@functools.cache
-def field_kinds(cls: Any) -> dict[str, Any]:
+_FIELDS: dict[type, dict[str, Any]] = {}
+
+
+def field_kinds(cls: type) -> dict[str, Any]:
   """What each field of a spec class may hold, by field name, in order."""
-  hints = typing.get_type_hints(cls, include_extras=True)
-  return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+  return _FIELDS[cls]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -180,6 +180,8 @@ def schedule(cls: type[T]) -> type[T]:
 
   cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
   cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+  hints = typing.get_type_hints(cls, include_extras=True)
+  _FIELDS[cls] = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
   KINDS[cls.__name__] = cls
   _register_pytree(cls)
   return cls
@@ -198,7 +200,7 @@ def _register_pytree(cls: type) -> None:
   def unflatten(_: None, children: Any) -> Any:
     # Not through __init__: jax unflattens with placeholders, axis numbers and
     # cotangents as leaves, which the checks would rightly refuse.
-    self = object.__new__(cls)
+    self: Any = object.__new__(cls)
     for name, child in zip(names, children, strict=True):
       object.__setattr__(self, name, child)
     return self

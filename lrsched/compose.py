@@ -42,7 +42,9 @@ class Warmup(Schedule):
 
   Example:
     >>> from lrsched.elementary import Linear
-    >>> warm = Warmup(schedule=Linear(peak_lr=1.0, total_steps=2), warmup_steps=2)
+    >>> warm = Warmup(
+    ...   schedule=Linear(peak_lr=1.0, total_steps=2), warmup_steps=2
+    ... )
     >>> [float(warm(t)) for t in range(5)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
   """
@@ -83,7 +85,10 @@ class Sequence(Schedule):
   Example:
     >>> from lrsched.elementary import Constant, Linear
     >>> s = Sequence(
-    ...   schedules=(Constant(lr=1.0), Linear(peak_lr=1.0, total_steps=2)),
+    ...   schedules=(
+    ...     Constant(lr=1.0),
+    ...     Linear(peak_lr=1.0, total_steps=2),
+    ...   ),
     ...   boundaries=(3,),
     ... )
     >>> [float(s(t)) for t in range(6)]

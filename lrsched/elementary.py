@@ -113,7 +113,9 @@ class Cosine(Schedule):
   Source: Loshchilov and Hutter (arXiv:1608.03983), Eq. 5, one cycle.
 
   Example:
-    >>> round(float(Cosine(peak_lr=1.0, final_lr=0.1, total_steps=4)(2)), 6)
+    >>> round(
+    ...   float(Cosine(peak_lr=1.0, final_lr=0.1, total_steps=4)(2)), 6
+    ... )
     0.55
   """
 

@@ -39,7 +39,9 @@ class Lineage(NamedTuple):
 
   Example:
     >>> run = Lineage('b2', Parent('a1', 'runs/trunk', 900), ())
-    >>> run = run.recorded(900, 'branch', ('schedule.decay_steps: 90 -> 45',))
+    >>> run = run.recorded(
+    ...   900, 'branch', ('schedule.decay_steps: 90 -> 45',)
+    ... )
     >>> Lineage.from_dict(run.to_dict()) == run
     True
   """

@@ -90,7 +90,9 @@ def plan_restore(
   Example:
     >>> import lrsched
     >>> old = lrsched.Constant(lr=1e-3)
-    >>> plan = plan_restore(old, 100, lrsched.Constant(lr=5e-4), 'replace')
+    >>> plan = plan_restore(
+    ...   old, 100, lrsched.Constant(lr=5e-4), 'replace'
+    ... )
     >>> plan.diff[0]
     'schedule.lr: 0.001 -> 0.0005'
   """

@@ -99,7 +99,7 @@ class LinearDecay(DecayShape):
 
 @schedule
 class CosineDecay(DecayShape):
-  """`(1 + cos(pi s)) / 2`, computed as `sin^2(pi u / 2)` (arXiv:1608.03983, Eq. 5).
+  """`(1 + cos(pi s)) / 2`, as `sin^2(pi u / 2)` (arXiv:1608.03983, Eq. 5).
 
   Example:
     >>> round(float(CosineDecay()(0.5, 0.1)), 6)

@@ -55,7 +55,9 @@ class WSD(Schedule):
     1-sqrt decays: Haegele et al. (arXiv:2405.18392).
 
   Example:
-    >>> wsd = WSD(peak_lr=1.0, warmup_steps=2, stable_steps=4, decay_steps=2)
+    >>> wsd = WSD(
+    ...   peak_lr=1.0, warmup_steps=2, stable_steps=4, decay_steps=2
+    ... )
     >>> [float(wsd(t)) for t in (0, 1, 5, 6, 7, 8)]
     [0.5, 1.0, 1.0, 1.0, 0.5, 0.0]
   """
@@ -105,7 +107,9 @@ class WSD(Schedule):
       ValueError: if the decay would start inside the warmup.
 
     Example:
-      >>> trunk = WSD(peak_lr=1.0, warmup_steps=2, stable_steps=98, decay_steps=10)
+      >>> trunk = WSD(
+      ...   peak_lr=1.0, warmup_steps=2, stable_steps=98, decay_steps=10
+      ... )
       >>> trunk.decay_from(50, 5).end_step
       55
     """
@@ -141,7 +145,7 @@ class WSDS(Schedule):
     final_lr: learning rate at the end of each decay, in (0, peak_lr] for the
       paper's shape; 0.1 of the peak is usual.
     warmup_steps: W, >= 0, inside the first cycle.
-    cycle_ends: E_1 < E_2 < ..., the budgets, in steps from the start of the run.
+    cycle_ends: E_1 < E_2 < ..., the budgets, in steps since the run began.
     decay_steps: D_1, D_2, ..., one for each cycle, >= 1.
     decay: the shape; the paper interpolates 1/LR linearly.
 

@@ -25,7 +25,7 @@ WIDTH = 9  # digits of a step in names, so that they sort
 
 
 class DamagedCheckpoint(Exception):
-  """A checkpoint is unfinished, or its bytes are not those that were written."""
+  """A checkpoint is unfinished, or its bytes have changed since."""
 
 
 def path_of(root: pathlib.Path, step: int) -> pathlib.Path:

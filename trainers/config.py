@@ -70,7 +70,7 @@ class ModelConfig:
 
 @config
 class Docstrings:
-  """Docstrings of installed packages, as bytes; the corpus that needs no download.
+  """Docstrings of installed packages, as bytes: nothing to download.
 
   Attributes:
     train_packages: top-level import names whose docstrings are trained on.

@@ -37,7 +37,7 @@ PEAK_FLOPS = {
 
 
 def eval_file(workdir: pathlib.Path, step: int) -> pathlib.Path:
-  """Where the losses per sequence of the evaluation after `step` updates are."""
+  """Where the losses per sequence after `step` updates are."""
   return workdir / 'evals' / f'{step}.npy'
 
 

@@ -8,7 +8,7 @@ N heads, H head width, F feed-forward width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,7 @@ class Decoder(nnx.Module):
       0.02
       * jax.random.normal(rngs.params(), (config.vocab_size, config.d_model))
     )
+    self.blocks: Any  # a list, or one block whose weights are stacked
     if config.scan_layers:
       make = nnx.vmap(lambda rngs: Block(config, rngs=rngs))
       self.blocks = make(rngs.fork(split=config.n_layers))
@@ -153,7 +154,7 @@ class Attention(nnx.Module):
     return self.out(y_BxLxNxH.reshape(x_BxLxD.shape))
 
 
-def _attention_kernel(config: ModelConfig) -> str:
+def _attention_kernel(config: ModelConfig) -> Literal['cudnn', 'xla']:
   # cuDNN's flash attention takes half precision only.
   on_gpu = jax.default_backend() == 'gpu'
   return 'cudnn' if on_gpu and config.compute_dtype == 'bfloat16' else 'xla'

@@ -132,7 +132,7 @@ Schedules = dict[str, lrsched.Schedule]
 
 
 def schedules_of(optimizer: Optimizer) -> Schedules:
-  """The schedules of an optimizer, by field name: 'schedule' is the main one."""
+  """The schedules of an optimizer by field name; 'schedule' is the main one."""
   return {
     f.name: getattr(optimizer, f.name)
     for f in dataclasses.fields(optimizer)

@@ -41,9 +41,9 @@ from trainers.start import plan_start
 from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 from trainers.train_step import init_state
-from trainers.train_step import train_step_for
 from trainers.train_step import place_batch
 from trainers.train_step import schedule_arrays
+from trainers.train_step import train_step_for
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain')
 

@@ -64,7 +64,7 @@ def init_state(config: RunConfig) -> TrainState:
 
 
 def abstract_state(config: RunConfig, mesh: Mesh) -> TrainState:
-  """Shapes, dtypes and shardings of the state; compiles and computes nothing."""
+  """Shapes, dtypes and shardings of the state; nothing is compiled."""
   shapes = jax.eval_shape(lambda: init_state(config))
   shardings = state_shardings(shapes, mesh)
   return jax.tree.map(
@@ -108,9 +108,9 @@ def make_train_step(config: RunConfig, mesh: Mesh) -> Step:
   `tokens` is int32 [accum_steps, microbatch, seq_len + 1], placed by
   `place_batch`; `schedules` are those of `schedules_of`, as arrays. The state
   is donated. Metrics are float32 scalars: the loss (nats per token, with z-loss
-  if there is one) before the update, the LR the update was multiplied by, the L2
-  norm of the gradient before clipping, the norm of the update over the norm of
-  the parameters.
+  if there is one) before the update, the LR the update was multiplied by, the
+  L2 norm of the gradient before clipping, and the norm of the update over the
+  norm of the parameters.
   """
   graph = graph_of(config.model)
 

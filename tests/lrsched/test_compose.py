@@ -26,7 +26,7 @@ def test_boundary_belongs_to_the_later_piece():
 
 
 def test_an_inactive_piece_cannot_poison_value_or_gradient():
-  """A piece that is infinite before its own start, as a bare 1/sqrt would be."""
+  """A piece that is infinite outside its stretch, as a bare 1/sqrt is."""
 
   @lrsched.schedule
   class InverseOfWhatIsLeft(lrsched.Schedule):

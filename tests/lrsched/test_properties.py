@@ -1,6 +1,7 @@
 """What holds for every schedule, over the registry of all of them."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -156,7 +157,7 @@ def test_optax_takes_it_as_a_learning_rate(name):
 def test_phases_tile_the_steps(name):
   phases = SCHEDULES[name].phases()
   assert phases[0].start == 0
-  for before, after in zip(phases, phases[1:], strict=False):
+  for before, after in itertools.pairwise(phases):
     assert before.end == after.start
   assert SCHEDULES[name].end_step == phases[-1].end
 

@@ -39,7 +39,7 @@ def test_adamw_chain_equals_optax_adamw():
   theirs = optax.adamw(WSD, weight_decay=1e-2)
   a, b = ours.init(params), theirs.init(params)
   for t in range(5):
-    grads = jax.tree.map(lambda p: jnp.sin(p + t), params)
+    grads = jax.tree.map(lambda p, t=t: jnp.sin(p + t), params)
     ua, a = ours.update(grads, a, params)
     ub, b = theirs.update(grads, b, params)
     np.testing.assert_array_equal(ua['w'], ub['w'])
