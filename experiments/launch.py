@@ -30,9 +30,14 @@ from trainers.checkpoint import DamagedCheckpoint
 from trainers.train import run
 
 CONFIG = flags.DEFINE_string(
-  'config', None, 'Python file whose get_config() returns a RunConfig.'
+  'config',
+  None,
+  'Python file whose get_config() returns a RunConfig.',
+  required=True,
 )
-WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the run.', required=True
+)
 SET = flags.DEFINE_multi_string(
   'set', [], 'Override, path.to.field=value; repeatable.'
 )
@@ -81,5 +86,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == '__main__':
   jax.config.config_with_absl()
-  flags.mark_flags_as_required(['config', 'workdir'])
   app.run(main)

@@ -115,15 +115,14 @@ def module_of(name: str, modules: set[str]) -> str | None:
 
 
 def public_names(root: pathlib.Path) -> set[str]:
-  """What lrsched/__init__.py offers: its re-exports, `X as X`, and __all__."""
+  """What lrsched/__init__.py offers: re-exports `X as X`, and `__version__`."""
   path = root / 'lrsched' / '__init__.py'
   names = set()
   for node in ast.parse(path.read_text()).body:
     if isinstance(node, ast.ImportFrom | ast.Import):
       names |= {a.asname for a in node.names if a.asname}
     elif isinstance(node, ast.Assign):
-      if ast.unparse(node.targets[0]) == '__all__':
-        names |= set(ast.literal_eval(node.value))
+      names |= {ast.unparse(t) for t in node.targets} & {'__version__'}
   return names
 
 
