@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from trainers.config import ModelConfig
+from trainers.sharding import BATCH_AXES
+from trainers.sharding import lay_out
 
 # Sizes by approximate parameter count, embeddings included. The first four read
 # bytes; the others a 32k or 50k vocabulary.
@@ -59,7 +61,7 @@ class Decoder(nnx.Module):
     self.blocks: Any  # a list, or one block whose weights are stacked
     if config.scan_layers:
       make = nnx.vmap(lambda rngs: Block(config, rngs=rngs))
-      self.blocks = make(rngs.fork(split=config.n_layers))
+      self.blocks = make(rngs.split(config.n_layers))
     else:
       self.blocks = nnx.List(
         [Block(config, rngs=rngs) for _ in range(config.n_layers)]
@@ -71,7 +73,10 @@ class Decoder(nnx.Module):
   def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
     config = self.config
     dtype = jnp.dtype(config.compute_dtype)
-    x_BxLxD = self.embedding[...].astype(dtype)[tokens_BxL]
+    # Gathered over `fsdp` before the lookup: after it, XLA would copy the whole
+    # batch to every device to change the layout.
+    table_VxD = lay_out(self.embedding[...].astype(dtype), 'tensor')
+    x_BxLxD = lay_out(table_VxD[tokens_BxL], BATCH_AXES)
     if config.scan_layers:
       graph, stacked = nnx.split(self.blocks)
       apply = _applied(graph, config)
@@ -97,7 +102,7 @@ def _applied(graph: Any, config: ModelConfig) -> Callable:
   """A block as a function of its weights, recomputed backward if asked."""
 
   def apply(state: Any, x_BxLxD: jax.Array) -> jax.Array:
-    return nnx.merge(graph, state)(x_BxLxD)
+    return lay_out(nnx.merge(graph, state)(x_BxLxD), BATCH_AXES)
 
   return jax.checkpoint(apply) if config.remat else apply
 

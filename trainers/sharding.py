@@ -7,6 +7,7 @@ Axes: `data` copies the weights, `fsdp` splits them and gathers them for use,
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -92,10 +93,12 @@ def state_shardings(tree: Any, mesh: Mesh) -> Any:
 def _spec(path: Any, shape: tuple[int, ...], mesh: Mesh) -> P:
   name = jax.tree_util.keystr(path, simple=True, separator='/')
   rule = next((s for end, s in RULES.items() if name.endswith(end)), P())
-  # Scalars beside moments, and what an optimizer keeps instead of a matrix.
-  if len(shape) < len(rule):
+  stacked = re.search(r'(^|/)blocks/[^0-9]', name) is not None
+  # Another rank is not a copy of the weight: what an optimizer keeps instead of
+  # one, such as Adafactor's row and column means.
+  if len(shape) != stacked + len(rule):
     return P()
-  spec = P(*(None,) * (len(shape) - len(rule)), *rule)
+  spec = P(*(None,) * stacked, *rule)
   for size, axis in zip(shape, spec, strict=True):
     if axis is not None and size % mesh.shape[axis]:
       raise ValueError(
@@ -103,3 +106,21 @@ def _spec(path: Any, shape: tuple[int, ...], mesh: Mesh) -> P:
         f'{axis}={mesh.shape[axis]}; change the axis or the size'
       )
   return spec
+
+
+def lay_out(x: jax.Array, *axes: str | tuple[str, ...]) -> jax.Array:
+  """Fixes the layout of an activation on the mesh of `jax.set_mesh`.
+
+  Left alone, XLA keeps a weight's `fsdp` split in the activations it makes and
+  so copies the batch over that axis: every device computed every sequence.
+
+  Args:
+    x: the activation.
+    axes: mesh axes of its leading dimensions; the others are not split.
+
+  Returns:
+    `x`, as it is where no mesh with our axes is set.
+  """
+  if not set(AXES) <= set(jax.sharding.get_abstract_mesh().axis_names):
+    return x
+  return jax.lax.with_sharding_constraint(x, P(*axes))
