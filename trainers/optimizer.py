@@ -8,6 +8,7 @@ config, so that a compiled step can receive them as arguments.
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import optax.contrib
 import lrsched
 from trainers.fields import config
 from trainers.fields import require
+from trainers.fields import to_dict
 
 
 @config
@@ -105,6 +107,13 @@ class Optax:
       self.arguments,
       'must not hold learning_rate: the schedule gives it',
     )
+    try:
+      json.dumps(to_dict(self.arguments), allow_nan=False)
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f'Optax.arguments must hold JSON values, got {self.arguments!r} '
+        f"({error}); give a dtype by its name, such as 'bfloat16'"
+      ) from error
     _check_decay_and_clip(self)
     try:
       _named(self)
@@ -178,9 +187,22 @@ def _muon(c: Muon, schedule: lrsched.Schedule) -> Any:
     optax.contrib.scale_by_muon(
       beta=c.beta, weight_dimension_numbers=_matrix_axes
     ),
-    optax.contrib.scale_by_shape(weight_dimension_numbers=_matrix_axes),
+    optax.stateless_with_tree_map(_scaled_by_width),
     optax.add_decayed_weights(c.weight_decay, mask=decays),
     lrsched.scale_by_lr(schedule),
+  )
+
+
+def _scaled_by_width(update: jax.Array, _: Any) -> jax.Array:
+  # Muon's own rule for matrices that widen; optax keeps its version private.
+  return update * max(1.0, update.shape[-1] / update.shape[-2]) ** 0.5
+
+
+def _scaled_for_width(updates: Any, params: Any) -> Any:
+  """Updates times sqrt(max(1, out/in)), so that one LR suits every width."""
+  del params
+  return jax.tree.map(
+    lambda u: u * max(1.0, u.shape[-1] / u.shape[-2]) ** 0.5, updates
   )
 
 

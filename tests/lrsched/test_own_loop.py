@@ -1,4 +1,4 @@
-"""The library in somebody else's trainer: a plain optax loop, as in the how-to."""
+"""The library in somebody else's trainer: the how-to's plain optax loop."""
 
 import dataclasses
 
