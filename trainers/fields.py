@@ -77,6 +77,8 @@ def to_dict(value: Any) -> Any:
     names = [f.name for f in dataclasses.fields(value)]
     fields = {name: to_dict(getattr(value, name)) for name in names}
     return {'kind': type(value).__name__, **fields}
+  if isinstance(value, dict):
+    return {name: to_dict(item) for name, item in value.items()}
   if isinstance(value, (list, tuple)):
     return [to_dict(item) for item in value]
   return value
