@@ -69,5 +69,6 @@ def plot(
       ax.axvspan(phase.start, end, color='0.9', lw=0, zorder=0)
   ax.set(xlabel='step', ylabel='learning rate', xlim=(0, total_steps - 1))
   ax.set_ylim(bottom=0)
+  ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 2))
   ax.legend(frameon=False)
   return ax

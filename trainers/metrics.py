@@ -33,6 +33,7 @@ from tensorboardX.record_writer import masked_crc32c
 Row = dict[str, Any]
 
 _FILE = 'metrics.jsonl'
+LINE_EVERY_S = 5.0
 
 # Charts of TensorBoard's Custom Scalars tab: names are regular expressions, and
 # one that no run has written draws nothing.
@@ -201,9 +202,10 @@ class MetricWriter:
 
 
 class Progress:
-  """Shows a run's progress: a bar on a terminal, a line per row elsewhere.
+  """Shows a run's progress: a bar on a terminal, lines elsewhere.
 
-  Evaluations are lines in both. Use it as a context manager, which gives the
+  Elsewhere a training row is a line if none was shown for `LINE_EVERY_S`
+  seconds; a log of a long run stays short. Evaluations are lines in both. Use it as a context manager, which gives the
   terminal back when the run ends or fails.
   """
 
@@ -226,6 +228,7 @@ class Progress:
     self._total_steps, self._start_step = total_steps, start_step
     self._name = name
     self._began = time.monotonic()
+    self._shown_at = -math.inf  # when the last line was
     self._stream = sys.stderr if stream is None else stream
     self._bar: rich.progress.Progress | None = None
     # Asked of the stream, as rich also calls a pipe a terminal where the
@@ -257,7 +260,9 @@ class Progress:
     )
     shown += f'  eta {self._left(done)}'
     if self._bar is None:
-      self._line(f'{self._count(done)}  {shown}')
+      if time.monotonic() - self._shown_at >= LINE_EVERY_S:
+        self._shown_at = time.monotonic()
+        self._line(f'{self._count(done)}  {shown}')
     else:
       self._bar.update(self._task, completed=done, shown=shown)
 

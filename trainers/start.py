@@ -15,8 +15,8 @@ import lrsched
 from trainers import checkpoint
 from trainers.optimizer import Schedules
 
-# What `replace` may change: the schedule, how far the run goes, and what is
-# watched on the way. Anything else would make it another run.
+# What `replace` may change: the schedule, how far the run goes, what is watched
+# on the way, and the machine. Anything else would make it another run.
 REPLACEABLE = (
   'config.optimizer.schedule',
   'config.optimizer.adam_schedule',
@@ -24,6 +24,8 @@ REPLACEABLE = (
   'config.eval',
   'config.checkpoint',
   'config.log',
+  'config.mesh',
+  'config.data.cache_dir',
 )
 
 
@@ -160,8 +162,8 @@ def _plan_restart(
     )
   if fixed := [c for c in changes if not c.startswith(REPLACEABLE)]:
     raise ValueError(
-      '--restore=replace changes schedules, length, evaluation, saving and '
-      'logging only; for this, branch into a new workdir:\n  '
+      '--restore=replace changes schedules, length, evaluation, saving, '
+      'logging and mesh only; for this, branch into a new workdir:\n  '
       + '\n  '.join(fixed)
     )
   root = checkpoints_of(workdir)

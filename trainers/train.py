@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 import lrsched
@@ -95,10 +96,14 @@ def run(
   if start.root is not None:
     saved_data = data if start.same_data else None
     state = checkpoint.load(start.root, start.step, abstract, saved_data)
+  if jax.process_count() > 1:
+    # All have read the folder before the first of them writes to it.
+    multihost_utils.sync_global_devices('planned')
   _write_folder(workdir, resolved, start)
   for name, spec in schedules.items():
     lr = lrsched.lr_at(spec, start.step)
-    print(f'{workdir}: {name}: LR of update {start.step} is {lr:.4g}')
+    text = f'{workdir}: {name}: LR of update {start.step} is {lr:.4g}'
+    print(text, file=sys.stderr)
   with jax.set_mesh(mesh):
     if state is None:
       # One program: eager initialisation would compile dozens of small ones.

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from trainers import metrics
 from trainers.metrics import MetricWriter
 from trainers.metrics import Progress
 from trainers.metrics import read_metrics
@@ -193,6 +194,7 @@ EVALUATION = {'eval_loss': 2.5, 'eval_se': 0.01, 'eval_bits_per_byte': 3.6067}
 
 def test_plain_progress_is_one_line_per_row(monkeypatch):
   monkeypatch.setenv('FORCE_COLOR', '1')
+  monkeypatch.setattr(metrics, 'LINE_EVERY_S', 0.0)
   stream = io.StringIO()
   with Progress(
     total_steps=1000, start_step=0, name='[wsd]', stream=stream
@@ -207,6 +209,19 @@ def test_plain_progress_is_one_line_per_row(monkeypatch):
     '[wsd]   100/1000  eval loss 2.5000 ± 0.0100, 3.6067 bits/byte'
   )
   assert third == '[wsd]  1000/1000  loss nan  eta 0:00'
+
+
+def test_plain_progress_leaves_out_rows_that_follow_fast(monkeypatch):
+  monkeypatch.setattr(metrics, 'LINE_EVERY_S', math.inf)
+  stream = io.StringIO()
+  with Progress(
+    total_steps=9, start_step=0, name='x', stream=stream
+  ) as progress:
+    for step in range(3):
+      progress.show(step, ROW)
+    progress.show(3, EVALUATION)
+  lines = stream.getvalue().splitlines()
+  assert [line.split()[1] for line in lines] == ['1/9', '3/9']
 
 
 def test_terminal_progress_is_a_bar_and_gives_the_cursor_back(monkeypatch):
