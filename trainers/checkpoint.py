@@ -52,7 +52,9 @@ def _hashes(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _seal(root: pathlib.Path, step: int) -> None:
-  """Writes the manifest of a finished checkpoint, durably and at once."""
+  """Writes the manifest of a finished checkpoint, once its files are on disk."""
+  for path in path_of(root, step).rglob('*'):
+    _sync(path)
   body = json.dumps({'step': step, 'sha256': _hashes(path_of(root, step))})
   head = hashlib.sha256(body.encode()).hexdigest()
   write_durably(manifest_of(root, step), f'{head}\n{body}')
@@ -66,9 +68,13 @@ def write_durably(path: pathlib.Path, text: str) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
-  folder = os.open(path.parent, os.O_RDONLY)
-  os.fsync(folder)
-  os.close(folder)
+  _sync(path.parent)
+
+
+def _sync(path: pathlib.Path) -> None:
+  descriptor = os.open(path, os.O_RDONLY)
+  os.fsync(descriptor)
+  os.close(descriptor)
 
 
 def verify(root: pathlib.Path, step: int) -> None:
@@ -127,6 +133,9 @@ class Saver:
   ):
     self._root, self._keep_last = root, keep_last
     self._keep_steps = {0, *keep_steps}
+    if jax.process_index() == 0:
+      for path in root.glob('*.orbax-checkpoint-tmp*'):
+        shutil.rmtree(path)  # of a save that was killed
     self._thread = ThreadPoolExecutor(1, thread_name_prefix='checkpoint')
     self._pending: Future | None = None
 
