@@ -160,10 +160,12 @@ class Saver:
     response.result()
     if jax.process_index() == 0:
       _seal(self._root, step)
-      self._prune()
+      self._prune(step)
 
-  def _prune(self) -> None:
-    steps = [s for s in saved_steps(self._root) if s not in self._keep_steps]
+  def _prune(self, last: int) -> None:
+    # Later ones are damaged: the run fell back from them and will redo them.
+    steps = [s for s in saved_steps(self._root) if s <= last]
+    steps = [s for s in steps if s not in self._keep_steps]
     for step in steps[: -self._keep_last]:
       # The manifest first: what is half deleted must not look finished.
       manifest_of(self._root, step).unlink(missing_ok=True)
@@ -178,7 +180,7 @@ class Saver:
 
 def load_metadata(root: pathlib.Path, step: int) -> dict[str, Any]:
   """What was saved as metadata with a verified checkpoint."""
-  return ocp.pytree_metadata(path_of(root, step), 'state').custom_metadata
+  return ocp.metadata(path_of(root, step), 'state').custom_metadata
 
 
 def load(root: pathlib.Path, step: int, abstract: Any, data: Any) -> Any:
@@ -195,7 +197,7 @@ def load(root: pathlib.Path, step: int, abstract: Any, data: Any) -> Any:
     ValueError: if the saved tree differs, naming the paths.
   """
   folder = path_of(root, step)
-  saved = ocp.pytree_metadata(folder, 'state').metadata
+  saved = ocp.metadata(folder, 'state').metadata
   if lines := _tree_diff(saved, abstract):
     shown = '\n  '.join(lines[:20])
     more = f'\n  and {len(lines) - 20} more' if len(lines) > 20 else ''

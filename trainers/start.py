@@ -28,6 +28,9 @@ REPLACEABLE = (
   'config.data.cache_dir',
 )
 
+# All that a launch leaves behind if it is killed before the config is written.
+BEFORE_A_RUN = {'lineage.json', 'lineage.json.tmp', 'config.json.tmp'}
+
 
 class Start(NamedTuple):
   """How the run begins.
@@ -96,7 +99,9 @@ def _check_unused(workdir: pathlib.Path, restore: str | None) -> None:
     raise ValueError(f'--restore={restore}: there is no run in {workdir}')
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f'workdir {workdir} is a file; name a folder')
-  if workdir.is_dir() and (found := sorted(p.name for p in workdir.iterdir())):
+  if not workdir.exists():
+    return
+  if found := sorted({p.name for p in workdir.iterdir()} - BEFORE_A_RUN):
     raise ValueError(
       f'workdir {workdir} holds files that are not a run ({found[0]}, ...); '
       'use an empty or new folder'
@@ -129,8 +134,8 @@ def _plan_branch(
   checkpoint.verify(root, step)
   saved = checkpoint.load_metadata(root, step)['config']
   changes = lrsched.diff(saved, resolved, 'config')
-  notes = _schedule_notes(saved, schedules, step, 'branch')
   _check_length(resolved, step)
+  notes = _schedule_notes(saved, schedules, step, 'branch')
   parent = lrsched.Parent(
     read_lineage(source).run_id, str(source.resolve()), step
   )
@@ -167,8 +172,10 @@ def _plan_restart(
       + '\n  '.join(fixed)
     )
   root = checkpoints_of(workdir)
-  if not checkpoint.saved_steps(root):
-    # Killed before its first checkpoint: nothing happened yet.
+  first = 0 if lineage.parent is None else lineage.parent.step
+  unsealed = not checkpoint.manifest_of(root, first).exists()
+  if unsealed and checkpoint.saved_steps(root) in ([], [first]):
+    # Killed before its first checkpoint was whole: nothing happened yet.
     if lineage.parent is None:
       return Start(0, None, False, lineage)
     again = f'{lineage.parent.workdir}@{lineage.parent.step}'

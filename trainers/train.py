@@ -108,7 +108,8 @@ def run(
     if state is None:
       # One program: eager initialisation would compile dozens of small ones.
       shardings = jax.tree.map(lambda x: x.sharding, abstract)
-      state = jax.jit(lambda: init_state(config), out_shardings=shardings)()
+      init = lambda seed: init_state(config, seed)
+      state = jax.jit(init, out_shardings=shardings)(np.uint32(config.seed))
     return _loop(
       config, workdir, resolved, mesh, corpus, batches, start, state, data
     )
@@ -138,13 +139,14 @@ def _write_folder(
   for line in event.note:
     print(f'{workdir}: {event.kind} at {event.step}: {line}', file=sys.stderr)
   if jax.process_index() == 0:
-    for folder in (checkpoints_of(workdir), workdir / 'evals'):
-      folder.mkdir(parents=True, exist_ok=True)
+    workdir.mkdir(parents=True, exist_ok=True)
     lineage = json.dumps(start.lineage.to_dict(), indent=2)
     checkpoint.write_durably(workdir / 'lineage.json', lineage)
-    # Last: a folder with a config is a run.
+    # A folder with a config is a run: whatever follows can be done again.
     text = json.dumps(resolved, indent=2)
     checkpoint.write_durably(workdir / 'config.json', text)
+    for folder in (checkpoints_of(workdir), workdir / 'evals'):
+      folder.mkdir(exist_ok=True)
 
 
 def _is_due(step: int, every: int, keep: tuple[int, ...], last: int) -> bool:
