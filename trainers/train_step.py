@@ -53,9 +53,9 @@ def graph_of(model: ModelConfig) -> nnx.GraphDef:
   return nnx.split(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))))[0]
 
 
-def init_state(config: RunConfig) -> TrainState:
-  """A new state; a function of `config.seed`."""
-  model = Decoder(config.model, rngs=nnx.Rngs(config.seed))
+def init_state(config: RunConfig, seed: jax.typing.ArrayLike) -> TrainState:
+  """A new state; `seed` is apart so that seeds share a compiled program."""
+  model = Decoder(config.model, rngs=nnx.Rngs(jax.random.key(seed)))
   params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
   tx = make_optimizer(config.optimizer, schedules_of(config.optimizer))
   # A copy: the donated step must not receive one buffer twice.
@@ -65,7 +65,7 @@ def init_state(config: RunConfig) -> TrainState:
 
 def abstract_state(config: RunConfig, mesh: Mesh) -> TrainState:
   """Shapes, dtypes and shardings of the state; nothing is compiled."""
-  shapes = jax.eval_shape(lambda: init_state(config))
+  shapes = jax.eval_shape(lambda: init_state(config, config.seed))
   shardings = state_shardings(shapes, mesh)
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),

@@ -189,7 +189,7 @@ def test_every_matrix_of_a_block_of_the_model_is_muons(model):
   config = dataclasses.replace(
     RUN, model=dataclasses.replace(RUN.model, n_layers=2, **model)
   )
-  params = jax.eval_shape(lambda: init_state(config).params)
+  params = jax.eval_shape(lambda: init_state(config, config.seed).params)
   state = jax.eval_shape(ours(MUON).init, params)
   groups = state[-1].inner_states
   matrices = {n for n in by_name(params) if n.endswith('kernel')}

@@ -45,7 +45,9 @@ def mesh():
 def initialiser(config, mesh):
   """A function that returns the initial state, on the mesh, anew each time."""
   shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
-  return jax.jit(lambda: init_state(config), out_shardings=shardings)
+  return jax.jit(
+    lambda: init_state(config, config.seed), out_shardings=shardings
+  )
 
 
 @pytest.fixture(scope='module')
