@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -27,51 +28,80 @@ FULL = dataclasses.replace(
   TINY, activation='gelu', qk_norm=True, tie_embeddings=False, z_loss=0.1
 )
 VARIANTS = pytest.mark.parametrize('config', [TINY, FULL], ids=['tiny', 'full'])
+STARTS = {
+  'tied': PRESETS['0.3m'],
+  'untied, scanned': dataclasses.replace(
+    PRESETS['0.3m'], tie_embeddings=False, scan_layers=True
+  ),
+}
 BATCH, LENGTH = 3, 9
 TOKENS = np.random.default_rng(0).integers(0, 32, (BATCH, LENGTH + 1))
+
+# A test compiles for longer than it computes: the least optimisation is faster.
+fast_jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
 
 
 def changed(config: ModelConfig, **changes: Any) -> ModelConfig:
   return dataclasses.replace(config, **changes)
 
 
-def params_of(config: ModelConfig, seed: int = 0) -> dict:
-  return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(seed))))
+def new_params(config: ModelConfig) -> dict:
+  return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(0))))
+
+
+@functools.cache
+def params_of(config: ModelConfig) -> dict:
+  """Weights as training starts."""
+  return fast_jit(lambda: new_params(config))()
 
 
 def random_params(config: ModelConfig) -> dict:
-  """Weights of order 1, norm scales too, so that every one matters."""
-  leaves, tree = jax.tree.flatten(params_of(config))
+  """Weights that make every part matter: norm scales too, and the logits."""
   draw = np.random.default_rng(1).normal
-  return tree.unflatten([jnp.float32(draw(1, 0.4, x.shape)) for x in leaves])
+
+  def leaf(path: Any, x: jax.ShapeDtypeStruct) -> jax.Array:
+    is_scale = 'scale' in jax.tree_util.keystr(path)
+    return jnp.float32(draw(1.0 if is_scale else 0.0, 0.3, x.shape))
+
+  shapes = jax.eval_shape(lambda: new_params(config))
+  return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def stacked(params: dict) -> dict:
   """Unrolled weights as `scan_layers` holds them."""
   blocks = list(params['blocks'].values())
-  return params | {'blocks': jax.tree.map(lambda *x: jnp.stack(x), *blocks)}
+  return params | {'blocks': jax.tree.map(lambda *x: np.stack(x), *blocks)}
 
 
-def loss_function(config: ModelConfig) -> Callable:
-  """`(params, tokens) -> (loss, nats)` as training builds it."""
-  graph = nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))[
-    0
-  ]
-  return lambda params, tokens: next_token_loss(
+@functools.cache
+def compiled(config: ModelConfig) -> tuple[Callable, Callable, Callable]:
+  """Functions of weights and tokens: logits; loss and nats; loss, gradient."""
+  make = lambda: Decoder(config, rngs=nnx.Rngs(0))
+  graph = nnx.split(nnx.eval_shape(make))[0]
+  logits = lambda params, tokens: nnx.merge(graph, params)(tokens)
+  losses = lambda params, tokens: next_token_loss(
     nnx.merge(graph, params), tokens
   )
+  loss = lambda params, tokens: losses(params, tokens)[0]
+  return logits, fast_jit(losses), fast_jit(jax.value_and_grad(loss))
 
 
 def logits_function(config: ModelConfig) -> Callable:
-  graph = nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(0))))[
-    0
-  ]
-  return lambda params, tokens: nnx.merge(graph, params)(tokens)
+  return compiled(config)[0]
+
+
+def loss_function(config: ModelConfig) -> Callable:
+  return compiled(config)[1]
+
+
+def grad_function(config: ModelConfig) -> Callable:
+  return compiled(config)[2]
 
 
 def value_and_grad(config: ModelConfig, params: dict) -> tuple[Any, Any]:
-  loss = loss_function(config)
-  return jax.jit(jax.value_and_grad(lambda p: loss(p, TOKENS)[0]))(params)
+  return grad_function(config)(params, TOKENS)
 
 
 def assert_close(a: Any, b: Any, rtol: float) -> None:
@@ -154,7 +184,7 @@ def np_nats_and_log_z(
 @VARIANTS
 def test_loss_equals_numpy(config: ModelConfig):
   params = random_params(config)
-  loss, nats = jax.jit(loss_function(config))(params, TOKENS)
+  loss, nats = loss_function(config)(params, TOKENS)
   both = [np_nats_and_log_z(params, row, config) for row in TOKENS]
   expected, log_z = np.swapaxes(both, 0, 1)
   assert nats.shape == (BATCH, LENGTH)
@@ -167,15 +197,16 @@ def test_loss_equals_numpy(config: ModelConfig):
 def test_gradients_reach_no_later_token():
   config = changed(TINY, tie_embeddings=False)
   logits = logits_function(config)
+  weights = random_params(config)
   # Distinct tokens: a row of the embedding is then one position of the input.
   tokens = np.arange(8)[None]
 
   def logit(embedding: jax.Array, position: int) -> jax.Array:
-    params = random_params(config) | {'embedding': embedding}
+    params = weights | {'embedding': embedding}
     return logits(params, tokens)[0, position, 3]
 
-  embedding = random_params(config)['embedding']
-  by_output = jax.vmap(jax.grad(logit), (None, 0))(embedding, jnp.arange(8))
+  each_output = fast_jit(jax.vmap(jax.grad(logit), (None, 0)))
+  by_output = each_output(weights['embedding'], np.arange(8))
   size_OxI = np.abs(by_output[:, :8]).max(axis=-1)
   assert np.all(size_OxI[np.triu_indices(8, 1)] == 0)
   assert np.all(size_OxI[np.tril_indices(8)] > 0)
@@ -201,9 +232,6 @@ def test_rotated_products_depend_on_distance_only():
 def test_scanned_layers_equal_unrolled(config: ModelConfig, remat: bool):
   params = random_params(config)
   scanned = changed(config, scan_layers=True, remat=remat)
-  assert jax.tree.structure(stacked(params)) == jax.tree.structure(
-    params_of(scanned)
-  )
   loss, grads = value_and_grad(config, params)
   scanned_loss, scanned_grads = value_and_grad(scanned, stacked(params))
   np.testing.assert_allclose(scanned_loss, loss, rtol=1e-6)
@@ -211,9 +239,9 @@ def test_scanned_layers_equal_unrolled(config: ModelConfig, remat: bool):
 
 
 def test_scanned_layers_start_out_different():
-  blocks = params_of(changed(TINY, scan_layers=True))['blocks']
+  blocks = params_of(STARTS['untied, scanned'])['blocks']
   query = blocks['attention']['query']['kernel']
-  assert query.shape == (2, 16, 16)
+  assert query.shape == (2, 128, 128)
   assert np.abs(query[0] - query[1]).max() > 0.1
 
 
@@ -224,10 +252,9 @@ def test_remat_changes_the_program_not_the_numbers(scan_layers: bool):
   params = random_params(plain)
 
   def products(config: ModelConfig) -> int:
-    """Matrix products of the whole gradient, as written."""
-    loss = loss_function(config)
-    grad = jax.jit(jax.grad(lambda p: loss(p, TOKENS)[0]))
-    return grad.lower(params).as_text().count('stablehlo.dot_general')
+    """Matrix products of loss and gradient, as written."""
+    text = grad_function(config).lower(params, TOKENS).as_text()
+    return text.count('stablehlo.dot_general')
 
   assert products(recomputed) > products(plain)
   loss, grads = value_and_grad(plain, params)
@@ -236,22 +263,14 @@ def test_remat_changes_the_program_not_the_numbers(scan_layers: bool):
   assert_close(grads_again, grads, rtol=1e-4)
 
 
-def product_types(config: ModelConfig) -> set[str]:
-  """Types of the operands of the matrix products, forward and backward."""
-  loss = loss_function(config)
-  grad = jax.jit(jax.grad(lambda p: loss(p, TOKENS)[0]))
-  text = grad.lower(params_of(config)).as_text()
-  lines = re.findall(r'stablehlo.dot_general .*: \((.*)\) ->', text)
-  assert lines
-  return set(re.findall(r'x(\w+)>', ' '.join(lines)))
-
-
 @VARIANTS
 def test_bfloat16_computes_but_does_not_store(config: ModelConfig):
   half = changed(config, compute_dtype='bfloat16')
-  params = params_of(half)
-  assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype('float32')}
-  assert logits_function(half)(params, TOKENS[:, :-1]).dtype == np.float32
+  shapes = jax.eval_shape(lambda: new_params(half))
+  assert {x.dtype for x in jax.tree.leaves(shapes)} == {np.dtype('float32')}
+  params = random_params(half)
+  logits = jax.eval_shape(logits_function(half), params, TOKENS)
+  assert logits.dtype == np.float32
   loss, nats = loss_function(half)(params, TOKENS)
   assert loss.dtype == nats.dtype == np.float32
   _, grads = value_and_grad(half, params)
@@ -262,14 +281,17 @@ def test_bfloat16_computes_but_does_not_store(config: ModelConfig):
   assert loss != exact
 
 
-def test_bfloat16_is_what_the_forward_products_read():
-  assert product_types(TINY) == {'f32'}
-  logits = logits_function(changed(TINY, compute_dtype='bfloat16'))
-  text = jax.jit(logits).lower(params_of(TINY), TOKENS).as_text()
+@pytest.mark.parametrize(
+  ('compute_dtype', 'short'), [('float32', 'f32'), ('bfloat16', 'bf16')]
+)
+def test_products_read_the_compute_dtype(compute_dtype: str, short: str):
+  config = changed(TINY, compute_dtype=compute_dtype)
+  weights = jax.eval_shape(lambda: new_params(config))
+  text = jax.jit(logits_function(config)).lower(weights, TOKENS).as_text()
   lines = re.findall(r'stablehlo.dot_general .*: \((.*)\) ->', text)
-  types = re.findall(r'x(\w+)>', ' '.join(lines))
-  # 7 matrices and the scores a layer, the output; softmax's product may be f32.
-  assert types.count('bf16') >= 2 * (2 * 8 + 1)
+  # A layer: seven weights, the scores and their sum of values. Then the output.
+  assert len(lines) == 2 * (7 + 2) + 1
+  assert set(re.findall(r'x([a-z]+\d+)>', ' '.join(lines))) == {short}
 
 
 @pytest.mark.parametrize(
@@ -285,7 +307,7 @@ def test_bfloat16_is_what_the_forward_products_read():
 )
 def test_parameter_count_counts_the_weights(changes: dict):
   config = changed(TINY, **changes)
-  leaves = jax.tree.leaves(params_of(config))
+  leaves = jax.tree.leaves(jax.eval_shape(lambda: new_params(config)))
   assert parameter_count(config) == sum(x.size for x in leaves)
 
 
@@ -333,7 +355,7 @@ def test_z_loss_is_added_to_the_loss_and_its_gradient_only():
   np.testing.assert_array_equal(nats[0], nats[1])
   loss, grads = value_and_grad(plain, params)
   loss_with, grads_with = value_and_grad(weighted, params)
-  added, added_grads = jax.value_and_grad(penalty)(params)
+  added, added_grads = fast_jit(jax.value_and_grad(penalty))(params)
   np.testing.assert_allclose(loss_with, loss + added, rtol=1e-5)
   assert_close(grads_with, jax.tree.map(jnp.add, grads, added_grads), 1e-4)
 
@@ -345,7 +367,7 @@ def test_qk_norm_takes_out_the_size_of_queries_and_keys(
 ):
   config = changed(TINY, qk_norm=qk_norm)
   params = random_params(config)
-  logits = logits_function(config)
+  logits = fast_jit(logits_function(config))
   before = logits(params, TOKENS)
   for block in params['blocks'].values():
     kernel = block['attention'][name]['kernel']
@@ -354,40 +376,37 @@ def test_qk_norm_takes_out_the_size_of_queries_and_keys(
   assert moved < 1e-3 if qk_norm else moved > 0.1
 
 
-@pytest.mark.parametrize('tie_embeddings', [False, True])
-@pytest.mark.parametrize('scan_layers', [False, True])
-def test_first_loss_is_that_of_a_guess(
-  tie_embeddings: bool, scan_layers: bool
-):
-  config = changed(
-    PRESETS['0.3m'], tie_embeddings=tie_embeddings, scan_layers=scan_layers
-  )
+@pytest.mark.parametrize('name', STARTS)
+def test_first_loss_is_that_of_a_guess(name: str):
+  config = STARTS[name]
   tokens = np.random.default_rng(3).integers(0, 256, (8, 65))
   loss, _ = loss_function(config)(params_of(config), tokens)
   # Logits of a normed vector of width d are normal with variance d * std^2,
   # which costs half of it: E log sum exp = ln V + variance / 2.
-  variance = 128 * 0.02**2 if tie_embeddings else 1.0
+  variance = 128 * 0.02**2 if config.tie_embeddings else 1.0
   assert abs(loss - (math.log(256) + variance / 2)) < 0.05
 
 
 def test_weights_start_out_with_the_documented_spread():
-  config = changed(PRESETS['0.3m'], tie_embeddings=False, n_layers=3)
-  params = params_of(config)
-  block = params['blocks'][1]
-  into_stream = 1 / math.sqrt(2 * 3)
+  params = params_of(STARTS['untied, scanned'])
+  attention, feed_forward = (
+    params['blocks'][name] for name in ('attention', 'feed_forward')
+  )
+  into_stream = 1 / math.sqrt(2 * 2)
   expected = [
     (params['embedding'], 0.02),
     (params['output']['kernel'], 128**-0.5),
-    (block['attention']['query']['kernel'], 128**-0.5),
-    (block['attention']['key']['kernel'], 128**-0.5),
-    (block['attention']['value']['kernel'], 128**-0.5),
-    (block['attention']['out']['kernel'], 128**-0.5 * into_stream),
-    (block['feed_forward']['up']['kernel'], 128**-0.5),
-    (block['feed_forward']['gate']['kernel'], 128**-0.5),
-    (block['feed_forward']['down']['kernel'], 192**-0.5 * into_stream),
+    (attention['query']['kernel'], 128**-0.5),
+    (attention['key']['kernel'], 128**-0.5),
+    (attention['value']['kernel'], 128**-0.5),
+    (attention['out']['kernel'], 128**-0.5 * into_stream),
+    (feed_forward['up']['kernel'], 128**-0.5),
+    (feed_forward['gate']['kernel'], 128**-0.5),
+    (feed_forward['down']['kernel'], 192**-0.5 * into_stream),
   ]
   for weights, std in expected:
     np.testing.assert_allclose(weights.std(), std, rtol=0.03)
-  scales = [x for x in jax.tree.leaves(params) if x.ndim == 1]
-  assert len(scales) == 2 * 3 + 1
+  flat = jax.tree_util.tree_flatten_with_path(params)[0]
+  scales = [x for path, x in flat if 'scale' in jax.tree_util.keystr(path)]
+  assert len(scales) == 3
   assert all(np.all(x == 1) for x in scales)
