@@ -180,13 +180,13 @@ def _evaluation(folder: pathlib.Path, step: int) -> EvalResult:
 
 
 COLUMNS = (
-  'budget (updates)',
+  'budget',
   'schedule',
-  'updates spent so far',
-  'validation loss (nats/byte)',
+  'updates',
+  'loss',
   'bits/byte',
-  'difference from cosine',
-  'paired s.e. over evaluation sequences',
+  'vs cosine',
+  'paired s.e.',
 )
 
 
@@ -212,8 +212,11 @@ def table(arms: list[Arm]) -> dict[str, Any]:
   tuning = json.loads(TUNING.read_text())
   peaks = ', '.join(f'{n} {p:g}' for n, p in tuning['peak_lr'].items())
   notes = [
-    f'One seed; {len(arms[0].result.losses)} evaluation sequences, the same '
-    'for all. The paired s.e. is over these sequences, not over seeds.',
+    'budget: updates of the model evaluated; updates: computed for this and '
+    'all smaller budgets; loss: validation, nats per byte.',
+    'paired s.e.: standard error of the difference from cosine over the '
+    f'{len(arms[0].result.losses)} evaluation sequences, not over seeds; one '
+    'seed was run.',
     f'Peak LRs: {peaks}; tuned by `{tuning["command"]}`.',
   ]
   return {'columns': list(COLUMNS), 'rows': rows, 'notes': notes}
@@ -221,7 +224,9 @@ def table(arms: list[Arm]) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
   """Prints the table."""
-  shown = rich.table.Table(caption='\n'.join(result['notes']))
+  shown = rich.table.Table(
+    caption='\n'.join(result['notes']), caption_justify='left'
+  )
   for i, column in enumerate(result['columns']):
     shown.add_column(column, justify='left' if i == 1 else 'right')
   for i, row in enumerate(result['rows']):
