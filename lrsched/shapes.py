@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lrsched.base import Number
+from lrsched.base import Positive
 from lrsched.base import Spec
 from lrsched.base import as_arrays
 from lrsched.base import schedule
@@ -27,6 +28,9 @@ from lrsched.base import schedule
 Halvings = Annotated[
   Any, Number(whole=False, low=0.0, high=100.0, low_open=True)
 ]
+
+# REX is the line at 0; at 1 it would be a step.
+Beta = Annotated[Any, Number(whole=False, low=0.0, high=0.999)]
 
 
 class DecayShape(Spec, abc.ABC):
@@ -227,3 +231,72 @@ class InverseDecay(DecayShape):
   ) -> jax.Array:
     ratio = jnp.maximum(ratio, 1e-30)  # as in ExponentialDecay
     return ratio / (done + left * ratio)
+
+
+@schedule
+class InverseSqrtDecay(DecayShape):
+  """`1 - h(s)/h(1)` with `h(s) = 1/sqrt(1 + a s) - 1`: fast, then flat.
+
+  The second cooldown of infinite schedules (arXiv:2403.08763), with `a = 10` in
+  published code.
+
+  Attributes:
+    alpha: a, > 0.
+
+  Example:
+    >>> round(float(InverseSqrtDecay()(0.25, 0.55)), 6)
+    0.700117
+  """
+
+  alpha: Positive = 10.0
+
+  def factor(
+    self, done: jax.Array, left: jax.Array, ratio: jax.Array
+  ) -> jax.Array:
+    # h(1) - h(s), as a product of what is left: no digits are lost near s = 1.
+    alpha = as_arrays(self).alpha
+    a, b = jnp.sqrt(1 + alpha * done), jnp.sqrt(1 + alpha)
+    return _mix(left * (b + 1) / (a * (a + b)), ratio)
+
+
+@schedule
+class PowerOfLeft(DecayShape):
+  """`u^p`, of the fraction `u = 1 - s` that is left.
+
+  Attributes:
+    power: p, > 0.
+
+  Example:
+    >>> float(PowerOfLeft(power=2.0)(0.5))
+    0.25
+  """
+
+  power: Positive
+
+  def factor(
+    self, done: jax.Array, left: jax.Array, ratio: jax.Array
+  ) -> jax.Array:
+    base = jnp.where(left > 0, left, 1)  # 0^p has no derivative in p
+    value = jnp.where(left > 0, base ** as_arrays(self).power, 0)
+    return _mix(value, ratio)
+
+
+@schedule
+class ReflectedExponential(DecayShape):
+  """`u / (1 - b + b u)`: the profile of REX (arXiv:2107.04197).
+
+  Attributes:
+    beta: b, in [0, 0.999]; 1/2 in the paper.
+
+  Example:
+    >>> round(float(ReflectedExponential(beta=0.5)(0.5)), 6)
+    0.666667
+  """
+
+  beta: Beta = 0.5
+
+  def factor(
+    self, done: jax.Array, left: jax.Array, ratio: jax.Array
+  ) -> jax.Array:
+    beta = as_arrays(self).beta
+    return _mix(left / (1 - beta + beta * left), ratio)
