@@ -49,7 +49,7 @@ class Start(NamedTuple):
 
 
 def checkpoints_of(workdir: pathlib.Path) -> pathlib.Path:
-  return workdir / 'checkpoints'
+  return workdir.absolute() / 'checkpoints'  # Orbax takes no relative paths
 
 
 def read_lineage(workdir: pathlib.Path) -> lrsched.Lineage:

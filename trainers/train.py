@@ -39,6 +39,7 @@ from trainers.sharding import make_mesh
 from trainers.start import Start
 from trainers.start import checkpoints_of
 from trainers.start import plan_start
+from trainers.start import read_lineage
 from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 from trainers.train_step import init_state
@@ -135,13 +136,15 @@ def _write_folder(
   workdir: pathlib.Path, resolved: dict[str, Any], start: Start
 ) -> None:
   """Records the run's config and lineage, and says what is new in it."""
-  event = start.lineage.events[-1]
-  for line in event.note:
-    print(f'{workdir}: {event.kind} at {event.step}: {line}', file=sys.stderr)
+  recorded = workdir / 'lineage.json'
+  n_old = len(read_lineage(workdir).events) if recorded.exists() else 0
+  for event in start.lineage.events[n_old:]:
+    for line in event.note:
+      print(f'{workdir}: {event.kind} at {event.step}: {line}', file=sys.stderr)
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
     lineage = json.dumps(start.lineage.to_dict(), indent=2)
-    checkpoint.write_durably(workdir / 'lineage.json', lineage)
+    checkpoint.write_durably(recorded, lineage)
     # A folder with a config is a run: whatever follows can be done again.
     text = json.dumps(resolved, indent=2)
     checkpoint.write_durably(workdir / 'config.json', text)
