@@ -6,6 +6,8 @@ import ast
 import dataclasses
 import importlib.util
 import pathlib
+import sys
+import traceback
 from typing import Any
 
 import lrsched
@@ -21,14 +23,23 @@ def load_config(path: str) -> RunConfig:
   file = pathlib.Path(path)
   if not file.is_file():
     raise ValueError(f'--config: there is no file {path}')
-  spec = importlib.util.spec_from_file_location(file.stem, file)
+  name = f'config_file_{file.stem}'
+  spec = importlib.util.spec_from_file_location(name, file)
   if spec is None or spec.loader is None:
     raise ValueError(f'--config must be a Python file, got {path}')
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, 'get_config'):
-    raise ValueError(f'--config: {path} has no function get_config()')
-  config = module.get_config()
+  sys.modules[spec.name] = module  # dataclasses of the file look it up
+  try:
+    spec.loader.exec_module(module)
+    config = module.get_config()
+  except Exception as error:
+    # The file is the user's: whatever it raises, they need the place of it.
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if f.filename == str(file)]
+    where = f'{path}, line {lines[-1]}' if lines else path
+    raise ValueError(
+      f'--config: {where}: {type(error).__name__}: {error}'
+    ) from error
   if not isinstance(config, RunConfig):
     raise ValueError(
       f'--config: get_config() of {path} must return a RunConfig, got '

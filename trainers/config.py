@@ -293,6 +293,12 @@ class RunConfig:
 
   def check(self) -> None:
     require(
+      0 <= self.seed < 2**32,
+      'RunConfig.seed',
+      self.seed,
+      'must be in 0..2^32-1',
+    )
+    require(
       1 <= self.total_steps < 2**31,
       'RunConfig.total_steps',
       self.total_steps,

@@ -83,9 +83,7 @@ BRANCH = (
 
 
 def test_a_branched_decay_is_the_run_that_had_it_and_compiles_nothing(folder):
-  branch = tiny_run.launch(
-    folder, 'branch', '--branch_from=whole@200', *BRANCH
-  )
+  branch = tiny_run.launch(folder, 'branch', '--branch_from=whole@200', *BRANCH)
   assert branch.returncode == 0, branch.stderr
   assert ' 0 programs compiled' in branch.stdout
   whole = tiny_run.launch(folder, 'direct', *BRANCH)

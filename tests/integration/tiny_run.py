@@ -34,7 +34,10 @@ def get_config() -> RunConfig:
   return RunConfig(
     model=ModelConfig(d_model=16, n_layers=1, n_heads=2, d_ff=32),
     data=DataConfig(
-      source=TextFolder(path='text'), seq_len=16, batch_size=8, cache_dir='cache'
+      source=TextFolder(path='text'),
+      seq_len=16,
+      batch_size=8,
+      cache_dir='cache',
     ),
     optimizer=AdamW(
       schedule=lrsched.WSD(
@@ -51,7 +54,7 @@ def get_config() -> RunConfig:
 
 def write_text(folder: pathlib.Path) -> None:
   """Forty files of words in no order, the same on every machine."""
-  words = np.array('the rate of a step decays while losses fall'.split())
+  words = np.array(['the', 'rate', 'of', 'a', 'step', 'decays', 'losses'])
   (folder / 'text').mkdir()
   for i in range(40):
     chosen = np.random.default_rng(i).choice(words, 200)
@@ -101,7 +104,10 @@ def state_of(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
   leaves = jax.tree_util.tree_flatten_with_path(saved)[0]
   arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
   data = folder / 'data' / 'process_0-of-1.json'
-  return {**arrays, 'data': np.asarray(json.loads(data.read_text())['next_index'])}
+  return {
+    **arrays,
+    'data': np.asarray(json.loads(data.read_text())['next_index']),
+  }
 
 
 def rows_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
