@@ -38,7 +38,8 @@ def _kind_name(kind: Any) -> str:
     return ' or '.join(map(repr, typing.get_args(kind)))
   if typing.get_origin(kind) is tuple:
     return f'a tuple of {_kind_name(typing.get_args(kind)[0])}'
-  return 'None' if kind is types.NoneType else kind.__name__
+  names = {types.NoneType: 'None', float: 'a finite number'}
+  return names.get(kind, kind.__name__)
 
 
 def _check_types(self: Any) -> None:
