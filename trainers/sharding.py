@@ -74,8 +74,8 @@ def check_batch(
   ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   if batch_size % (accum_steps * ways):
     raise ValueError(
-      f'{name}.batch_size must divide over {accum_steps} accumulation steps x {ways} '
-      f'devices (data x fsdp), got {batch_size}; the next that does is '
+      f'{name}.batch_size must divide over {accum_steps} accumulation steps x '
+      f'{ways} devices (data x fsdp), got {batch_size}; the next that does is '
       f'{-(-batch_size // (accum_steps * ways)) * accum_steps * ways}'
     )
 
