@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import json
 import pathlib
 import sys
 import traceback
@@ -87,7 +88,7 @@ class _Literal:
 def _parse(text: str) -> Any:
   try:
     return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError):
     return text
 
 
@@ -122,7 +123,13 @@ def _fields(
     if not isinstance(change, _Literal):
       fields[name] = _replaced(old, change, path)
     elif isinstance(old, lrsched.Schedule) and isinstance(change.value, dict):
-      fields[name] = lrsched.from_dict(change.value, path)
+      # With its format version it is what `lrsched.to_json` writes.
+      is_json = 'lrsched' in change.value
+      fields[name] = (
+        lrsched.from_json(json.dumps(change.value))
+        if is_json
+        else lrsched.from_dict(change.value, path)
+      )
     else:
       fields[name] = change.value
   return fields
