@@ -1,4 +1,4 @@
-"""Settings on a command line change a config, or say what is wrong with them."""
+"""Settings on a command line change a config, or say what is wrong."""
 
 import dataclasses
 
