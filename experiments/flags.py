@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import json
 import pathlib
+import sys
+import traceback
 from typing import Any
 
 import lrsched
@@ -21,14 +24,23 @@ def load_config(path: str) -> RunConfig:
   file = pathlib.Path(path)
   if not file.is_file():
     raise ValueError(f'--config: there is no file {path}')
-  spec = importlib.util.spec_from_file_location(file.stem, file)
+  name = f'config_file_{file.stem}'
+  spec = importlib.util.spec_from_file_location(name, file)
   if spec is None or spec.loader is None:
     raise ValueError(f'--config must be a Python file, got {path}')
   module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if not hasattr(module, 'get_config'):
-    raise ValueError(f'--config: {path} has no function get_config()')
-  config = module.get_config()
+  sys.modules[spec.name] = module  # dataclasses of the file look it up
+  try:
+    spec.loader.exec_module(module)
+    config = module.get_config()
+  except Exception as error:
+    # The file is the user's: whatever it raises, they need the place of it.
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if f.filename == str(file)]
+    where = f'{path}, line {lines[-1]}' if lines else path
+    raise ValueError(
+      f'--config: {where}: {type(error).__name__}: {error}'
+    ) from error
   if not isinstance(config, RunConfig):
     raise ValueError(
       f'--config: get_config() of {path} must return a RunConfig, got '
@@ -76,7 +88,7 @@ class _Literal:
 def _parse(text: str) -> Any:
   try:
     return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
+  except (ValueError, SyntaxError, TypeError):
     return text
 
 
@@ -111,7 +123,13 @@ def _fields(
     if not isinstance(change, _Literal):
       fields[name] = _replaced(old, change, path)
     elif isinstance(old, lrsched.Schedule) and isinstance(change.value, dict):
-      fields[name] = lrsched.from_dict(change.value, path)
+      # With its format version it is what `lrsched.to_json` writes.
+      is_json = 'lrsched' in change.value
+      fields[name] = (
+        lrsched.from_json(json.dumps(change.value))
+        if is_json
+        else lrsched.from_dict(change.value, path)
+      )
     else:
       fields[name] = change.value
   return fields

@@ -4,12 +4,14 @@
     --workdir=runs/a --set=optimizer.schedule.peak_lr=1e-3
 
 The same command again resumes the run where it was stopped. A decay branched
-off a checkpoint of it, with other lengths in the same schedule:
+off a checkpoint of a WSD run is the same config with other lengths:
 
-  python -m experiments.launch --config=experiments/wen2024_wsds.py \
+  python -m experiments.launch --config=CONFIG_WITH_WSD.py \
     --workdir=runs/b --branch_from=runs/a@900 --set=total_steps=1000 \
-    --set=optimizer.schedule.stable_steps=880 \
+    --set=optimizer.schedule.stable_steps=870 \
     --set=optimizer.schedule.decay_steps=100
+
+for a warmup of 30 steps: warmup and stable phase end at the branch.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from absl import logging
 from experiments.compiles import CompileCount
 from experiments.flags import load_config
 from experiments.flags import override
-from trainers.checkpoint import DamagedCheckpoint
 from trainers.train import run
 
 CONFIG = flags.DEFINE_string(
@@ -75,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
       branch_from=BRANCH_FROM.value,
       restore=RESTORE.value,  # type: ignore[arg-type]  # the enum checked it
     )
-  except (ValueError, DamagedCheckpoint, FloatingPointError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(1)
   print(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 import typing
 from typing import Annotated, Any, NamedTuple, TypeVar, dataclass_transform
 
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 MAX_STEPS = 2**31 - 1  # steps are int32 unless x64 is on
+MAX_REAL = float(np.finfo(np.float32).max)  # reals are float32 unless x64 is on
 
 T = TypeVar('T')
 
@@ -41,24 +41,25 @@ class Number:
 
   whole: bool
   low: float
-  high: float = math.inf
+  high: float = MAX_REAL
   low_open: bool = False
 
   def rule(self) -> str:
     what = 'a whole number' if self.whole else 'a finite real number'
     low = f'{">" if self.low_open else ">="} {self.low:g}'
-    high = f' and <= {self.high:.10g}' if self.high < math.inf else ''
+    high = f' and <= {self.high:.10g}' if self.high < MAX_REAL else ''
     return f'{what} {low}{high}'
 
   def accepts(self, value: Any) -> bool:
+    kind = jnp.integer if self.whole else jnp.number
     if isinstance(value, jax.core.Tracer):
-      return True  # its value is not known yet; callers validate before jit
+      # Its value is not known yet: callers validate before they transform.
+      return jnp.issubdtype(value.dtype, kind)
     if isinstance(value, (bool, np.bool_)):
       return False
     if isinstance(value, (int, float)):
       return self._in_range(value)
     if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-      kind = jnp.integer if self.whole else jnp.number
       real = jnp.issubdtype(value.dtype, kind) and not jnp.issubdtype(
         value.dtype, jnp.complexfloating
       )
@@ -70,7 +71,7 @@ class Number:
     if self.whole and not isinstance(value, int):
       return False
     above = value > self.low if self.low_open else value >= self.low
-    return above and value <= self.high and value != math.inf
+    return above and value <= self.high
 
   def array(self, value: Any) -> jax.Array:
     return jnp.asarray(value, jnp.result_type(int if self.whole else float))
@@ -133,6 +134,8 @@ _FIELDS: dict[type, dict[str, Any]] = {}
 
 def field_kinds(cls: type) -> dict[str, Any]:
   """What each field of a spec class may hold, by field name, in order."""
+  if cls not in _FIELDS:
+    raise TypeError(f'{cls.__name__} must be made with @lrsched.schedule')
   return _FIELDS[cls]
 
 
@@ -286,11 +289,16 @@ def as_step(step: jax.typing.ArrayLike) -> jax.Array:
     ValueError: if it is not an integer, or beyond the integer type.
   """
   dtype = jnp.result_type(int)
-  if isinstance(step, int) and abs(step) > jnp.iinfo(dtype).max:
-    raise ValueError(f'step must fit {dtype}, got {step}')
+  most = jnp.iinfo(dtype).max
+  if isinstance(step, (int, np.integer, np.ndarray)) and np.size(step):
+    # jax would wrap these when it narrows them.
+    if np.max(step) > most or np.min(step) < -most:
+      raise ValueError(f'step must fit {dtype}, got {step}')
   step = jnp.asarray(step)
   if not jnp.issubdtype(step.dtype, jnp.integer):
     raise ValueError(f'step must be an integer, got dtype {step.dtype}')
+  if jnp.iinfo(step.dtype).max > most:
+    step = jnp.minimum(step, jnp.asarray(most, step.dtype))
   return jnp.maximum(step.astype(dtype), 0)
 
 

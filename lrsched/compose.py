@@ -11,6 +11,7 @@ from lrsched.base import Schedule
 from lrsched.base import Steps
 from lrsched.base import as_arrays
 from lrsched.base import as_step
+from lrsched.base import check_total
 from lrsched.base import is_concrete
 from lrsched.base import schedule
 from lrsched.base import warmup_factor
@@ -51,6 +52,10 @@ class Warmup(Schedule):
 
   schedule: Schedule
   warmup_steps: Steps
+
+  def check(self) -> None:
+    if is_concrete(self):
+      check_total('Warmup', self.warmup_steps, self.schedule.end_step or 0)
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
@@ -113,6 +118,9 @@ class Sequence(Schedule):
           f'boundaries[{i - 1}]={self.boundaries[i - 1]}, got '
           f'{self.boundaries[i]}'
         )
+    if self.boundaries and is_concrete(self):
+      last_steps = self.schedules[-1].end_step or 0
+      check_total('Sequence', self.boundaries[-1], last_steps)
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
@@ -133,7 +141,9 @@ class Sequence(Schedule):
       for phase in _shifted(piece.phases(), start):
         if end is not None and phase.start >= end:
           break
-        cut = phase.end if end is None else min(phase.end or end, end)
+        cut = phase.end
+        if end is not None:
+          cut = end if cut is None else min(cut, end)
         phases.append(Phase(phase.name, phase.start, cut))
       last = phases[-1]
       if end is not None and last.end is not None and last.end < end:

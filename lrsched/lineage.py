@@ -66,12 +66,21 @@ class Lineage(NamedTuple):
   def from_dict(cls, data: dict[str, Any]) -> Lineage:
     """What `to_dict` wrote; raises ValueError if it is something else."""
     try:
-      return cls(
-        run_id=data['run_id'],
-        parent=data['parent'] and Parent(**data['parent']),
-        events=tuple(
-          Event(e['step'], e['kind'], tuple(e['note'])) for e in data['events']
-        ),
+      parent = data['parent'] and Parent(**data['parent'])
+      events = tuple(
+        Event(e['step'], e['kind'], tuple(e['note'])) for e in data['events']
       )
+      texts = [data['run_id'], *(e.kind for e in events)]
+      texts += [line for e in data['events'] for line in e['note']]
+      texts += [parent.run_id, parent.workdir] if parent else []
+      steps = [e.step for e in events] + ([parent.step] if parent else [])
+      lists = [data['events'], *(e['note'] for e in data['events'])]
     except (KeyError, TypeError) as error:
       raise ValueError(f'not a lineage record: {data!r}') from error
+    if not (
+      all(isinstance(x, str) for x in texts)
+      and all(isinstance(x, int) for x in steps)
+      and all(isinstance(x, list) for x in lists)
+    ):
+      raise ValueError(f'not a lineage record: {data!r}')
+    return cls(data['run_id'], parent, events)

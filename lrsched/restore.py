@@ -98,8 +98,9 @@ def plan_restore(
   """
   if policy not in POLICIES:
     raise ValueError(f'policy must be one of {POLICIES}, got {policy!r}')
-  if not isinstance(saved_step, int) or saved_step < 0:
+  if not isinstance(saved_step, (int, np.integer)) or saved_step < 0:
     raise ValueError(f'saved_step must be an integer >= 0, got {saved_step!r}')
+  saved_step = int(saved_step)
   changes = diff(to_dict(saved_spec), to_dict(asked_spec))
   if not changes:
     return RestorePlan(diff=(), spec=saved_spec, step=saved_step)

@@ -229,8 +229,9 @@ class InverseDecay(DecayShape):
   def factor(
     self, done: jax.Array, left: jax.Array, ratio: jax.Array
   ) -> jax.Array:
-    ratio = jnp.maximum(ratio, 1e-30)  # as in ExponentialDecay
-    return ratio / (done + left * ratio)
+    # As in ExponentialDecay; the derivative squares it, in float32.
+    ratio = jnp.maximum(ratio, 1e-18)
+    return 1 / (left + done / ratio)
 
 
 @schedule

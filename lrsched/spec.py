@@ -12,6 +12,7 @@ import json
 import typing
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 
 from lrsched.base import KINDS
@@ -50,12 +51,11 @@ def _plain(where: str, value: Any) -> Any:
     return [_plain(f'{where}[{i}]', item) for i, item in enumerate(value)]
   if isinstance(value, (int, float)):
     return value
-  try:
-    return np.asarray(value).item()
-  except Exception as error:
+  if isinstance(value, jax.core.Tracer) or np.ndim(value) != 0:
     raise ValueError(
       f'{where} must be a single known number to be written, got {value!r}'
-    ) from error
+    )
+  return np.asarray(value).item()
 
 
 def from_dict(data: Any, where: str = 'schedule') -> Schedule:
@@ -170,7 +170,7 @@ def from_json(text: str) -> Schedule:
   if not isinstance(data, dict):
     raise ValueError(f'schedule must be an object, got {_short(data)}')
   version = data.pop('lrsched', None)
-  if version != FORMAT_VERSION or isinstance(version, bool):
+  if type(version) is not int or version != FORMAT_VERSION:
     raise ValueError(
       f'schedule.lrsched must be the format version {FORMAT_VERSION}, '
       f'got {_short(version)}'

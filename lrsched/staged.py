@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import fractions
+import math
 from typing import Any
 
 import jax
@@ -96,15 +98,17 @@ class WSD(Schedule):
   def decay_from(self, step: int, decay_steps: int) -> WSD:
     """The same schedule with its decay starting at `step`.
 
-    Equal to this one at every step before `step`, if `step` is no later than
-    the start of this one's decay: what a branch from a stable checkpoint runs.
+    Equal to this one at every step before `step`: what a branch from a stable
+    checkpoint runs.
 
     Args:
-      step: first step of the decay; not before the end of the warmup.
+      step: first step of the decay; not before the end of the warmup, nor
+        after the start of this one's decay.
       decay_steps: length of the decay, >= 1.
 
     Raises:
-      ValueError: if the decay would start inside the warmup.
+      ValueError: if the decay would start inside the warmup, or where the LR
+        has begun to decay already.
 
     Example:
       >>> trunk = WSD(
@@ -117,6 +121,11 @@ class WSD(Schedule):
       raise ValueError(
         f'step must be >= warmup_steps={self.warmup_steps}, got {step}; '
         'a decay starts after the warmup'
+      )
+    if step > self.warmup_steps + self.stable_steps:
+      raise ValueError(
+        f'step must be <= {self.warmup_steps + self.stable_steps}, where this '
+        f'schedule begins to decay, got {step}'
       )
     return dataclasses.replace(
       self, stable_steps=step - self.warmup_steps, decay_steps=decay_steps
@@ -238,8 +247,8 @@ class WSDS(Schedule):
       cycle_ends: the budgets in steps.
       **lrs: the remaining fields, as for the constructor.
     """
-    starts = (0, *cycle_ends[:-1])
-    lengths = [e - s for s, e in zip(starts, cycle_ends, strict=True)]
+    starts = (0, *cycle_ends)
+    lengths = [e - s for s, e in zip(starts, cycle_ends, strict=False)]
     return cls._of(decay_frac, lengths, cycle_ends, lrs)
 
   @classmethod
@@ -277,5 +286,9 @@ class WSDS(Schedule):
   ) -> WSDS:
     if not 0 < decay_frac <= 1:
       raise ValueError(f'decay_frac must be in (0, 1], got {decay_frac}')
-    decays = tuple(max(1, round(decay_frac * length)) for length in lengths)
+    # The fraction as written, halves up: 0.1 of 25 is 3, not a float's 2.
+    exact = fractions.Fraction(str(decay_frac))
+    decays = tuple(
+      max(1, math.floor(exact * n + fractions.Fraction(1, 2))) for n in lengths
+    )
     return cls(cycle_ends=cycle_ends, decay_steps=decays, **lrs)

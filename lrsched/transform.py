@@ -75,7 +75,8 @@ def scale_by_lr(
   ) -> tuple[optax.Updates, ScaleByLRState]:
     del params
     lr = jnp.asarray(schedule(state.step), state.lr.dtype)
-    updates = jax.tree.map(lambda u: (-lr * u).astype(u.dtype), updates)
+    wide = lambda u: u.astype(jnp.promote_types(lr.dtype, u.dtype))
+    updates = jax.tree.map(lambda u: (-lr * wide(u)).astype(u.dtype), updates)
     step = optax.safe_increment(state.step)
     return updates, ScaleByLRState(step=step, lr=lr)
 

@@ -11,6 +11,7 @@ SHAPES = {
   'exponential': lrsched.ExponentialDecay(),
   'half_life': lrsched.HalfLife(halvings=1.0),
   'inverse': lrsched.InverseDecay(),
+  'inverse_sqrt': lrsched.InverseSqrtDecay(),
 }
 
 WSD = lrsched.WSD(
@@ -51,6 +52,63 @@ SCHEDULES = {
     decay_frac=0.1,
     decay=lrsched.OneMinusSqrt(),
   ),
+  'polynomial': lrsched.Polynomial(peak_lr=1e-3, total_steps=100, power=0.5),
+  'rex': lrsched.REX(peak_lr=1e-3, total_steps=100),
+  'rex_late': lrsched.REX(
+    peak_lr=1e-3, final_lr=1e-4, total_steps=100, beta=0.9
+  ),
+  'exponential': lrsched.Exponential(
+    peak_lr=1e-3, final_lr=1e-5, factor=0.5, every_steps=20
+  ),
+  'inverse_sqrt': lrsched.InverseSqrt(peak_lr=1e-3, timescale_steps=20),
+  'inverse_time': lrsched.InverseTime(peak_lr=1e-3, timescale_steps=20),
+  'power': lrsched.Power(
+    peak_lr=0.02, batch_size=128, tokens_per_step=524_288, warmup_steps=10
+  ),
+  'power_decay': lrsched.Power(
+    peak_lr=0.02,
+    batch_size=8,
+    tokens_per_step=4_194_304,
+    stable_steps=70,
+    decay_steps=30,
+    final_lr=1e-6,
+  ),
+  'wsdc': lrsched.WSDC(
+    peak_lr=1e-3,
+    const_lr=1e-4,
+    warmup_steps=10,
+    stable_steps=50,
+    decay_steps=20,
+  ),
+  'infinite': lrsched.Infinite(
+    peak_lr=3e-4,
+    const_lr=1.65e-4,
+    final_lr=3e-5,
+    warmup_steps=5,
+    cooldown_steps=40,
+    const_steps=30,
+    anneal_steps=25,
+    cooldown=lrsched.InverseSqrtDecay(alpha=10.0),
+  ),
+  'cosine_restarts': lrsched.CosineRestarts.of_period(
+    peak_lr=1e-3,
+    final_lr=1e-4,
+    first_steps=15,
+    multiplier=2,
+    n_cycles=3,
+    peak_factor=0.5,
+  ),
+  'one_cycle': lrsched.OneCycle.of_torch(max_lr=1e-3, total_steps=100),
+  'one_cycle_tail': lrsched.OneCycle.of_torch(
+    max_lr=1e-3,
+    total_steps=100,
+    three_phase=True,
+    anneal_strategy='linear',
+  ),
+  'triangular': lrsched.Triangular(
+    low_lr=1e-4, peak_lr=1e-3, up_steps=10, down_steps=15, peak_factor=0.5
+  ),
+  'step': lrsched.Step.of_30_60_90(peak_lr=1e-3, total_steps=100),
   'warmup_linear': lrsched.Warmup(
     schedule=lrsched.Linear(peak_lr=1e-3, total_steps=90), warmup_steps=10
   ),

@@ -24,7 +24,7 @@ from orbax.checkpoint import v1 as ocp
 WIDTH = 9  # digits of a step in names, so that they sort
 
 
-class DamagedCheckpoint(Exception):
+class DamagedCheckpoint(ValueError):
   """A checkpoint is unfinished, or its bytes have changed since."""
 
 
@@ -52,8 +52,8 @@ def _hashes(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _seal(root: pathlib.Path, step: int) -> None:
-  """Writes the manifest of a finished checkpoint, once its files are on disk."""
-  for path in path_of(root, step).rglob('*'):
+  """Writes the manifest of a checkpoint, once its files are on the disk."""
+  for path in (path_of(root, step), *path_of(root, step).rglob('*')):
     _sync(path)
   body = json.dumps({'step': step, 'sha256': _hashes(path_of(root, step))})
   head = hashlib.sha256(body.encode()).hexdigest()
@@ -91,7 +91,10 @@ def verify(root: pathlib.Path, step: int) -> None:
   head, _, body = manifest.read_bytes().partition(b'\n')
   if hashlib.sha256(body).hexdigest().encode() != head:
     raise DamagedCheckpoint(f'{manifest} is damaged')
-  written, found = json.loads(body)['sha256'], _hashes(folder)
+  record = json.loads(body)
+  if record['step'] != step:
+    raise DamagedCheckpoint(f'{folder} is the checkpoint of {record["step"]}')
+  written, found = record['sha256'], _hashes(folder)
   for name in sorted(written.keys() | found.keys()):
     if name not in found:
       raise DamagedCheckpoint(f'{folder / name} is missing')
@@ -139,6 +142,14 @@ class Saver:
     self._thread = ThreadPoolExecutor(1, thread_name_prefix='checkpoint')
     self._pending: Future | None = None
 
+  def __enter__(self) -> Saver:
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    # After an error too: the save in flight is from before it.
+    self.wait()
+    self._thread.shutdown()
+
   def save(
     self, step: int, state: Any, data: Any, metadata: dict[str, Any]
   ) -> None:
@@ -165,6 +176,7 @@ class Saver:
   def _prune(self, last: int) -> None:
     # Later ones are damaged: the run fell back from them and will redo them.
     steps = [s for s in saved_steps(self._root) if s <= last]
+    steps = [s for s in steps if manifest_of(self._root, s).exists()]
     steps = [s for s in steps if s not in self._keep_steps]
     for step in steps[: -self._keep_last]:
       # The manifest first: what is half deleted must not look finished.

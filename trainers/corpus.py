@@ -250,13 +250,6 @@ def _unreadable(path: str | pathlib.Path, error: OSError) -> ValueError:
   )
 
 
-def _read(path: str | pathlib.Path) -> bytes:
-  try:
-    return pathlib.Path(path).read_bytes()
-  except OSError as error:
-    raise _unreadable(path, error) from error
-
-
 def _texts(paths: Iterable[str]) -> Iterator[bytes]:
   for path in paths:
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Any, Literal, dataclass_transform
@@ -23,7 +24,8 @@ def _fits(value: Any, kind: Any) -> bool:
   if kind is Any:
     return True
   if kind is float:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
   if kind is int:
     return isinstance(value, int) and not isinstance(value, bool)
   return isinstance(value, types.NoneType if kind is None else kind)
@@ -36,7 +38,8 @@ def _kind_name(kind: Any) -> str:
     return ' or '.join(map(repr, typing.get_args(kind)))
   if typing.get_origin(kind) is tuple:
     return f'a tuple of {_kind_name(typing.get_args(kind)[0])}'
-  return 'None' if kind is types.NoneType else kind.__name__
+  names = {types.NoneType: 'None', float: 'a finite number'}
+  return names.get(kind, kind.__name__)
 
 
 def _check_types(self: Any) -> None:

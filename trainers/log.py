@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -61,7 +62,8 @@ class Log:
     known = (flops for name, flops in PEAK_FLOPS.items() if name in kind)
     self._peak_flops = config.log.peak_flops_per_device or next(known, None)
     self._late: tuple[int, dict[str, jax.Array]] | None = None
-    self._since = (start_step, time.monotonic())
+    # Where the clock of tokens/s last started; not before the step is compiled.
+    self._since: tuple[int, float] | None = None
     self._writer = self._progress = None
     self._stack = contextlib.ExitStack()
     if jax.process_index() == 0:
@@ -101,7 +103,7 @@ class Log:
     if (done - 1) % self._config.log.every_steps == 0:
       self._write_train(*late)
     else:
-      _check_finite(late[0], float(late[1]['loss']))
+      _check_finite(late[0], jax.device_get(late[1]))
 
   def evaluation(
     self, done: int, result: EvalResult, ema: EvalResult | None
@@ -119,8 +121,12 @@ class Log:
     if ema is not None:
       row['ema_eval_loss'] = ema.mean
     if jax.process_index() == 0:
-      np.save(eval_file(self._workdir, done), result.losses)
+      path = eval_file(self._workdir, done)
+      temporary = path.with_suffix('.tmp.npy')
+      np.save(temporary, result.losses)
+      temporary.replace(path)
     self._write(done, row)
+    _check_finite(done, row)
     self._since = (done, time.monotonic())
 
   def close(self, result: EvalResult) -> None:
@@ -135,11 +141,10 @@ class Log:
     values = {name: float(x) for name, x in jax.device_get(metrics).items()}
     # A jitted function returns its dict sorted; the loss reads better first.
     row = {'loss': values.pop('loss'), **values}
-    _check_finite(step, row['loss'])
-    since, then = self._since
-    self._since = (step + 1, time.monotonic())
-    if step + 1 > since:
-      updates_per_s = (step + 1 - since) / (self._since[1] - then)
+    _check_finite(step, row)
+    since, self._since = self._since, (step + 1, time.monotonic())
+    if since is not None and step + 1 > since[0]:
+      updates_per_s = (step + 1 - since[0]) / (self._since[1] - since[1])
       data = self._config.data
       tokens_per_s = updates_per_s * data.batch_size * data.seq_len
       row['tokens_per_s'] = tokens_per_s
@@ -154,12 +159,18 @@ class Log:
       self._progress.show(step, row)
 
 
-def _check_finite(step: int, loss: float) -> None:
-  if not math.isfinite(loss):
-    raise FloatingPointError(
-      f'the loss of update {step} is {loss}; the run stops here, its last '
-      'checkpoint is from before; lower the peak LR or lengthen the warmup'
-    )
+def _check_finite(step: int, row: Mapping[str, Any]) -> None:
+  """Raises FloatingPointError before anything that is not finite is saved.
+
+  The ratio of update to parameters is of the weights after the update, so it
+  finds what the loss would show one step later.
+  """
+  for name, value in row.items():
+    if not math.isfinite(value):
+      raise FloatingPointError(
+        f'{name} at step {step} is {float(value)}; the run stops, and its last '
+        'checkpoint is from before; lower the peak LR or lengthen the warmup'
+      )
 
 
 def _hparams(resolved: dict[str, Any]) -> dict[str, str | int | float]:

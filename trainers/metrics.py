@@ -205,8 +205,8 @@ class Progress:
   """Shows a run's progress: a bar on a terminal, lines elsewhere.
 
   Elsewhere a training row is a line if none was shown for `LINE_EVERY_S`
-  seconds; a log of a long run stays short. Evaluations are lines in both. Use it as a context manager, which gives the
-  terminal back when the run ends or fails.
+  seconds, so that the log of a long run stays short. Evaluations are lines in
+  both. Use it as a context manager, which gives the terminal back at the end.
   """
 
   def __init__(

@@ -154,15 +154,26 @@ class Attention(nnx.Module):
       rotate(k_BxLxNxH, config.rope_base),
       v_BxLxNxH,
       is_causal=True,
-      implementation=_attention_kernel(config),
+      implementation=attention_kernel(
+        config, x_BxLxD.shape[1], jax.default_backend()
+      ),
     )
     return self.out(y_BxLxNxH.reshape(x_BxLxD.shape))
 
 
-def _attention_kernel(config: ModelConfig) -> Literal['cudnn', 'xla']:
-  # cuDNN's flash attention takes half precision only.
-  on_gpu = jax.default_backend() == 'gpu'
-  return 'cudnn' if on_gpu and config.compute_dtype == 'bfloat16' else 'xla'
+def attention_kernel(
+  config: ModelConfig, length: int, backend: str
+) -> Literal['cudnn', 'xla']:
+  """The attention of `jax.nn` to use on `backend`, as jax names it.
+
+  cuDNN's trains in half precision only, on sequences of even length, with head
+  widths that are multiples of 8, to 128 on every GPU that it runs on; jax
+  raises on anything else.
+  """
+  width = config.d_model // config.n_heads
+  fits = length % 2 == 0 and width % 8 == 0 and width <= 128
+  half = config.compute_dtype == 'bfloat16'
+  return 'cudnn' if backend == 'gpu' and half and fits else 'xla'
 
 
 def rotate(x_BxLxNxH: jax.Array, base: float) -> jax.Array:

@@ -198,14 +198,6 @@ def _scaled_by_width(update: jax.Array, _: Any) -> jax.Array:
   return update * max(1.0, update.shape[-1] / update.shape[-2]) ** 0.5
 
 
-def _scaled_for_width(updates: Any, params: Any) -> Any:
-  """Updates times sqrt(max(1, out/in)), so that one LR suits every width."""
-  del params
-  return jax.tree.map(
-    lambda u: u * max(1.0, u.shape[-1] / u.shape[-2]) ** 0.5, updates
-  )
-
-
 def _named(c: Optax) -> optax.GradientTransformation:
   where = optax if hasattr(optax, c.name) else optax.contrib
   return getattr(where, c.name)(learning_rate=1.0, **c.arguments)

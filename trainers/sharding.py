@@ -60,14 +60,44 @@ def make_mesh(config: MeshConfig) -> Mesh:
   return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def check_batch(batch_size: int, accum_steps: int, mesh: Mesh) -> None:
-  """Raises ValueError unless each microbatch divides over the batch axes."""
+def check_batch(
+  name: str, batch_size: int, accum_steps: int, mesh: Mesh
+) -> None:
+  """Raises ValueError unless each microbatch divides over the batch axes.
+
+  Args:
+    name: the config that holds the batch size, 'data' or 'eval'.
+    batch_size: sequences over all devices and accumulation steps.
+    accum_steps: microbatches.
+    mesh: the devices.
+  """
   ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
   if batch_size % (accum_steps * ways):
     raise ValueError(
-      f'batch_size must divide over {accum_steps} accumulation steps x {ways} '
-      f'devices (data x fsdp), got {batch_size}; the next that does is '
+      f'{name}.batch_size must divide over {accum_steps} accumulation steps x '
+      f'{ways} devices (data x fsdp), got {batch_size}; the next that does is '
       f'{-(-batch_size // (accum_steps * ways)) * accum_steps * ways}'
+    )
+
+
+def check_processes(mesh: Mesh) -> None:
+  """Raises ValueError if two processes would each feed the same sequences.
+
+  A process feeds its own share of the batch to its devices, so the devices of
+  one share, which the tensor axis joins, must belong to one process.
+  """
+  ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+  groups = mesh.devices.reshape(ways, -1)
+  for group in groups:
+    if len({device.process_index for device in group}) > 1:
+      raise ValueError(
+        f'mesh.tensor={mesh.shape["tensor"]} joins devices of several '
+        'processes; it must divide the devices of one'
+      )
+  if ways % jax.process_count():
+    raise ValueError(
+      f'mesh.data x mesh.fsdp = {ways} must divide over '
+      f'{jax.process_count()} processes'
     )
 
 

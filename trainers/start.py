@@ -29,7 +29,12 @@ REPLACEABLE = (
 )
 
 # All that a launch leaves behind if it is killed before the config is written.
-BEFORE_A_RUN = {'lineage.json', 'lineage.json.tmp', 'config.json.tmp'}
+BEFORE_A_RUN = {
+  'lock',
+  'lineage.json',
+  'lineage.json.tmp',
+  'config.json.tmp',
+}
 
 
 class Start(NamedTuple):
@@ -49,14 +54,36 @@ class Start(NamedTuple):
 
 
 def checkpoints_of(workdir: pathlib.Path) -> pathlib.Path:
-  return workdir / 'checkpoints'
+  return workdir.absolute() / 'checkpoints'  # Orbax takes no relative paths
+
+
+def _read_record(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    record = json.loads(path.read_bytes())
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f'{path} cannot be read ({error}); every checkpoint of the run holds a '
+      'copy in its metadata'
+    ) from error
+  if not isinstance(record, dict):
+    raise ValueError(f'{path} must hold a JSON object, got {record!r}')
+  return record
 
 
 def read_lineage(workdir: pathlib.Path) -> lrsched.Lineage:
   """The lineage record of a run folder."""
-  return lrsched.Lineage.from_dict(
-    json.loads((workdir / 'lineage.json').read_text())
-  )
+  return lrsched.Lineage.from_dict(_read_record(workdir / 'lineage.json'))
+
+
+def parse_branch(branch_from: str) -> tuple[pathlib.Path, int]:
+  """Folder and step of `DIR@STEP`; raises ValueError if it is not that."""
+  folder, _, step = branch_from.rpartition('@')
+  if not folder or not step.isdecimal():
+    raise ValueError(f'branch_from must be DIR@STEP, got {branch_from!r}')
+  source = pathlib.Path(folder)
+  if not (source / 'config.json').exists():
+    raise ValueError(f'branch_from: there is no run in {source}')
+  return source, int(step)
 
 
 def plan_start(
@@ -90,7 +117,7 @@ def plan_start(
       run_id = _run_id(resolved, None)
       lineage = lrsched.Lineage(run_id, None, ()).recorded(0, 'start', ())
       return Start(0, None, False, lineage)
-    return _plan_branch(resolved, schedules, branch_from)
+    return _plan_branch(resolved, schedules, *parse_branch(branch_from))
   return _plan_restart(resolved, schedules, workdir, branch_from, restore)
 
 
@@ -116,14 +143,11 @@ def _run_id(resolved: dict[str, Any], parent: lrsched.Parent | None) -> str:
 
 
 def _plan_branch(
-  resolved: dict[str, Any], schedules: Schedules, branch_from: str
+  resolved: dict[str, Any],
+  schedules: Schedules,
+  source: pathlib.Path,
+  step: int,
 ) -> Start:
-  folder, at, step_text = branch_from.rpartition('@')
-  if not at or not folder or not step_text.isdecimal():
-    raise ValueError(f'branch_from must be DIR@STEP, got {branch_from!r}')
-  source, step = pathlib.Path(folder), int(step_text)
-  if not (source / 'config.json').exists():
-    raise ValueError(f'branch_from: there is no run in {source}')
   root = checkpoints_of(source)
   steps = checkpoint.saved_steps(root)
   if step not in steps:
@@ -141,8 +165,12 @@ def _plan_branch(
   )
   lineage = lrsched.Lineage(_run_id(resolved, parent), parent, ())
   same_data = not any(
-    line.startswith(('config.data', 'config.corpus')) for line in changes
+    line.startswith(('config.data', 'config.corpus'))
+    and not line.startswith('config.data.cache_dir')
+    for line in changes
   )
+  if not same_data:
+    notes = (*notes, "data: from its beginning, as it is not the parent's")
   lineage = lineage.recorded(step, 'branch', (*changes, *notes))
   return Start(step, root, same_data, lineage)
 
@@ -154,7 +182,7 @@ def _plan_restart(
   branch_from: str | None,
   restore: str | None,
 ) -> Start:
-  saved = json.loads((workdir / 'config.json').read_text())
+  saved = _read_record(workdir / 'config.json')
   lineage = read_lineage(workdir)
   _check_parent(lineage, branch_from, workdir)
   changes = lrsched.diff(saved, resolved, 'config')
@@ -175,20 +203,30 @@ def _plan_restart(
   first = 0 if lineage.parent is None else lineage.parent.step
   unsealed = not checkpoint.manifest_of(root, first).exists()
   if unsealed and checkpoint.saved_steps(root) in ([], [first]):
+    if (workdir / 'metrics.jsonl').exists():
+      raise ValueError(
+        f'workdir {workdir} has trained, but its checkpoints are gone; put '
+        f'{root} back, or use a new workdir'
+      )
     # Killed before its first checkpoint was whole: nothing happened yet.
     if lineage.parent is None:
+      run_id = _run_id(resolved, None)
+      lineage = lrsched.Lineage(run_id, None, ()).recorded(0, 'start', ())
       return Start(0, None, False, lineage)
-    again = f'{lineage.parent.workdir}@{lineage.parent.step}'
-    return _plan_branch(resolved, schedules, again)
+    source = pathlib.Path(lineage.parent.workdir)
+    return _plan_branch(resolved, schedules, source, lineage.parent.step)
   step, damaged = checkpoint.last_good(root)
   if damaged:
     lineage = lineage.recorded(step, 'fallback', damaged)
-  if changes:
+  # What counts is the config that the checkpoint was trained with: after a
+  # fallback it can be older than the one that was last accepted here.
+  trained = checkpoint.load_metadata(root, step)['config']
+  if since := lrsched.diff(trained, resolved, 'config'):
     _check_length(resolved, step)
-    notes = _schedule_notes(saved, schedules, step, 'replace')
-    lineage = lineage.recorded(step, 'replace', (*changes, *notes))
+    notes = _schedule_notes(trained, schedules, step, 'replace')
+    lineage = lineage.recorded(step, 'replace', (*since, *notes))
   elif step < resolved['total_steps']:
-    _schedule_notes(saved, schedules, step, 'resume')
+    _schedule_notes(trained, schedules, step, 'resume')
     lineage = lineage.recorded(step, 'resume', ())
   return Start(step, root, True, lineage)
 
@@ -199,13 +237,14 @@ def _check_parent(
   if branch_from is None:
     return
   parent = lineage.parent
-  folder, _, step = branch_from.rpartition('@')
-  asked = f'{pathlib.Path(folder).resolve()}@{step}'
-  if parent is None or f'{parent.workdir}@{parent.step}' != asked:
+  source, step = parse_branch(branch_from)
+  # By id, not by path: the parent may have moved since.
+  asked = (read_lineage(source).run_id, step)
+  if parent is None or (parent.run_id, parent.step) != asked:
     origin = parent and f'a branch of {parent.workdir}@{parent.step}'
     raise ValueError(
       f'workdir {workdir} holds {origin or "a run without a parent"}, not a '
-      f'branch of {asked}; use a new workdir'
+      f'branch of {source}@{step}; use a new workdir'
     )
 
 

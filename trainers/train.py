@@ -6,10 +6,13 @@ the folder, the checkpoint. Then the folder is written, then the step compiles.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -35,10 +38,12 @@ from trainers.log import Log
 from trainers.log import eval_file
 from trainers.optimizer import schedules_of
 from trainers.sharding import check_batch
+from trainers.sharding import check_processes
 from trainers.sharding import make_mesh
 from trainers.start import Start
 from trainers.start import checkpoints_of
 from trainers.start import plan_start
+from trainers.start import read_lineage
 from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 from trainers.train_step import init_state
@@ -73,8 +78,9 @@ def run(
       from before.
   """
   mesh = make_mesh(config.mesh)
-  check_batch(config.data.batch_size, config.accum_steps, mesh)
-  check_batch(config.eval.batch_size, 1, mesh)
+  check_batch('data', config.data.batch_size, config.accum_steps, mesh)
+  check_batch('eval', config.eval.batch_size, 1, mesh)
+  check_processes(mesh)
   abstract = abstract_state(config, mesh)
   corpus = materialise(config.data.source, config.data.cache_dir)
   batches = _check_corpus(config, corpus)
@@ -85,7 +91,7 @@ def run(
   start = plan_start(resolved, schedules, workdir, branch_from, restore)
   if start.step == config.total_steps:
     print(f'{workdir}: already at step {start.step}', file=sys.stderr)
-    return summarise(np.load(eval_file(workdir, start.step)))
+    return summarise(_last_losses(workdir, start.step))
   data = train_iterator(
     corpus,
     config.data,
@@ -99,20 +105,44 @@ def run(
   if jax.process_count() > 1:
     # All have read the folder before the first of them writes to it.
     multihost_utils.sync_global_devices('planned')
-  _write_folder(workdir, resolved, start)
-  for name, spec in schedules.items():
-    lr = lrsched.lr_at(spec, start.step)
-    text = f'{workdir}: {name}: LR of update {start.step} is {lr:.4g}'
-    print(text, file=sys.stderr)
-  with jax.set_mesh(mesh):
-    if state is None:
-      # One program: eager initialisation would compile dozens of small ones.
-      shardings = jax.tree.map(lambda x: x.sharding, abstract)
-      init = lambda seed: init_state(config, seed)
-      state = jax.jit(init, out_shardings=shardings)(np.uint32(config.seed))
-    return _loop(
-      config, workdir, resolved, mesh, corpus, batches, start, state, data
-    )
+  is_writer = jax.process_index() == 0
+  with _locked(workdir) if is_writer else contextlib.nullcontext():
+    if is_writer:
+      _write_folder(workdir, resolved, start)
+    for name, spec in schedules.items():
+      lr = lrsched.lr_at(spec, start.step)
+      text = f'{workdir}: {name}: LR of update {start.step} is {lr:.4g}'
+      print(text, file=sys.stderr)
+    with jax.set_mesh(mesh):
+      if state is None:
+        # One program: eager initialisation would compile dozens of small ones.
+        shardings = jax.tree.map(lambda x: x.sharding, abstract)
+        init = lambda seed: init_state(config, seed)
+        state = jax.jit(init, out_shardings=shardings)(np.uint32(config.seed))
+      return _train_from(
+        config, workdir, resolved, mesh, corpus, batches, start, state, data
+      )
+
+
+def _last_losses(workdir: pathlib.Path, step: int) -> np.ndarray:
+  path = eval_file(workdir, step)
+  if not path.exists():
+    raise ValueError(f'workdir {workdir} is complete, but {path} is missing')
+  return np.load(path)
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds the folder for this process; the lock ends with the process."""
+  workdir.mkdir(parents=True, exist_ok=True)
+  with (workdir / 'lock').open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise ValueError(
+        f'another process is training in {workdir}; wait for it, or stop it'
+      ) from error
+    yield
 
 
 def _check_corpus(config: RunConfig, corpus: Corpus) -> list[np.ndarray]:
@@ -135,25 +165,25 @@ def _write_folder(
   workdir: pathlib.Path, resolved: dict[str, Any], start: Start
 ) -> None:
   """Records the run's config and lineage, and says what is new in it."""
-  event = start.lineage.events[-1]
-  for line in event.note:
-    print(f'{workdir}: {event.kind} at {event.step}: {line}', file=sys.stderr)
-  if jax.process_index() == 0:
-    workdir.mkdir(parents=True, exist_ok=True)
-    lineage = json.dumps(start.lineage.to_dict(), indent=2)
-    checkpoint.write_durably(workdir / 'lineage.json', lineage)
-    # A folder with a config is a run: whatever follows can be done again.
-    text = json.dumps(resolved, indent=2)
-    checkpoint.write_durably(workdir / 'config.json', text)
-    for folder in (checkpoints_of(workdir), workdir / 'evals'):
-      folder.mkdir(exist_ok=True)
+  recorded = workdir / 'lineage.json'
+  n_old = len(read_lineage(workdir).events) if recorded.exists() else 0
+  for event in start.lineage.events[n_old:]:
+    for line in event.note:
+      print(f'{workdir}: {event.kind} at {event.step}: {line}', file=sys.stderr)
+  lineage = json.dumps(start.lineage.to_dict(), indent=2)
+  checkpoint.write_durably(recorded, lineage)
+  # A folder with a config is a run: whatever follows can be done again.
+  text = json.dumps(resolved, indent=2)
+  checkpoint.write_durably(workdir / 'config.json', text)
+  for folder in (checkpoints_of(workdir), workdir / 'evals'):
+    folder.mkdir(exist_ok=True)
 
 
 def _is_due(step: int, every: int, keep: tuple[int, ...], last: int) -> bool:
   return step % every == 0 or step in keep or step == last
 
 
-def _loop(
+def _train_from(
   config: RunConfig,
   workdir: pathlib.Path,
   resolved: dict[str, Any],
@@ -170,33 +200,56 @@ def _loop(
     'versions': {'lrsched': lrsched.__version__}
     | {name: importlib.metadata.version(name) for name in PACKAGES},
   }
-  saver = checkpoint.Saver(
-    checkpoints_of(workdir),
-    config.checkpoint.keep_last,
-    (start.step, *config.checkpoint.keep_steps),
-  )
-  if start.root != checkpoints_of(workdir):
-    # Durable before the first compilation: a run that can start can restart.
-    saver.save(start.step, state, data, metadata)
-    saver.wait()
+  parent = start.lineage.parent
+  first = 0 if parent is None else parent.step
+  with contextlib.ExitStack() as stack:
+    saver = stack.enter_context(
+      checkpoint.Saver(
+        checkpoints_of(workdir),
+        config.checkpoint.keep_last,
+        (first, *config.checkpoint.keep_steps),
+      )
+    )
+    if start.root != checkpoints_of(workdir):
+      # Durable before the first compilation: a run that starts can restart.
+      saver.save(start.step, state, data, metadata)
+      saver.wait()
+    log = stack.enter_context(
+      Log(config, workdir, resolved, corpus, start.step)
+    )
+    return _loop(
+      config, mesh, eval_tokens, metadata, start.step, state, data, saver, log
+    )
+
+
+def _loop(
+  config: RunConfig,
+  mesh: Mesh,
+  eval_tokens: list[np.ndarray],
+  metadata: dict[str, Any],
+  first_step: int,
+  state: TrainState,
+  data: Any,
+  saver: checkpoint.Saver,
+  log: Log,
+) -> EvalResult:
   schedules = schedule_arrays(schedules_of(config.optimizer))
   train_step = train_step_for(config, mesh)
   eval_step = make_eval_step(config.model, mesh)
   eval_batches = place_eval_batches(eval_tokens, mesh)
   last, keep = config.total_steps, config.checkpoint.keep_steps
-  with Log(config, workdir, resolved, corpus, start.step) as log:
-    for step in range(start.step, last):
-      tokens = place_batch(next(data), config.accum_steps, mesh)
-      state, metrics = train_step(state, tokens, schedules)
-      log.train(step, metrics)
-      done = step + 1
-      if _is_due(done, config.eval.every_steps, keep, last):
-        result = evaluate(eval_step, state.params, eval_batches)
-        ema = state.ema and evaluate(eval_step, state.ema, eval_batches)
-        log.evaluation(done, result, ema)
-      if _is_due(done, config.checkpoint.every_steps, keep, last):
-        log.flush(done)
-        saver.save(done, state, data, metadata)
-    saver.wait()
-    log.close(result)
+  for step in range(first_step, last):
+    tokens = place_batch(next(data), config.accum_steps, mesh)
+    state, metrics = train_step(state, tokens, schedules)
+    log.train(step, metrics)
+    done = step + 1
+    if _is_due(done, config.eval.every_steps, keep, last):
+      result = evaluate(eval_step, state.params, eval_batches)
+      ema = state.ema and evaluate(eval_step, state.ema, eval_batches)
+      log.evaluation(done, result, ema)
+    if _is_due(done, config.checkpoint.every_steps, keep, last):
+      log.flush(done)
+      saver.save(done, state, data, metadata)
+  saver.wait()
+  log.close(result)
   return result

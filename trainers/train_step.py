@@ -163,10 +163,12 @@ def place_batch(
   tokens_BxL: np.ndarray, accum_steps: int, mesh: Mesh
 ) -> jax.Array:
   """This process's share of a batch, as the global array the step takes."""
-  shape = (accum_steps, -1, tokens_BxL.shape[-1])
-  sharding = NamedSharding(mesh, P(None, BATCH_AXES, None))
+  tokens_AxBxL = tokens_BxL.reshape(accum_steps, -1, tokens_BxL.shape[-1])
+  rows = tokens_AxBxL.shape[1] * jax.process_count()
   return jax.make_array_from_process_local_data(
-    sharding, tokens_BxL.reshape(shape)
+    NamedSharding(mesh, P(None, BATCH_AXES, None)),
+    tokens_AxBxL,
+    global_shape=(accum_steps, rows, tokens_AxBxL.shape[-1]),
   )
 
 

@@ -111,3 +111,19 @@ def test_phases_of_a_cut_piece_end_at_the_boundary():
     ('decay', 10, 12),
     ('decay', 12, 15),
   )
+
+
+def test_phases_of_a_piece_without_a_warmup():
+  wsd = lrsched.WSD(peak_lr=1.0, warmup_steps=0, stable_steps=9, decay_steps=9)
+  both = lrsched.Sequence(
+    schedules=(wsd, lrsched.Constant(lr=1.0)), boundaries=(12,)
+  )
+  assert both.phases()[:2] == (('warmup', 0, 0), ('stable', 0, 9))
+
+
+def test_lengths_that_would_wrap_are_refused():
+  long = lrsched.Linear(peak_lr=1.0, total_steps=2**31 - 1)
+  with pytest.raises(ValueError, match='Warmup: the lengths must sum to'):
+    lrsched.Warmup(schedule=long, warmup_steps=1)
+  with pytest.raises(ValueError, match='Sequence: the lengths must sum to'):
+    lrsched.Sequence(schedules=(long, long), boundaries=(1,))

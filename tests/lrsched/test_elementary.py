@@ -74,3 +74,22 @@ def test_lengths_are_refused(cls, total_steps):
 def test_a_batch_of_specs_is_checked_too():
   with pytest.raises(ValueError, match=r'Constant\.lr must be'):
     lrsched.Constant(lr=np.array([1e-3, -1.0]))
+
+
+@pytest.mark.parametrize(
+  'step', [np.int64(2**31 + 5), np.uint32(3_000_000_000), np.array([0, 2**40])]
+)
+def test_a_numpy_step_beyond_int32_is_an_error_not_a_wrap(step):
+  with pytest.raises(ValueError, match='step must fit int32'):
+    lrsched.Linear(peak_lr=1.0, total_steps=10)(step)
+
+
+def test_a_traced_unsigned_step_beyond_int32_is_the_last_step():
+  late = jnp.asarray(3_000_000_000, jnp.uint32)
+  assert lrsched.Linear(peak_lr=1.0, total_steps=10)(late) == 0.0
+
+
+@pytest.mark.parametrize('lr', [1e39, 10**400, float('inf')])
+def test_an_lr_must_be_finite_in_float32(lr):
+  with pytest.raises(ValueError, match=r'Constant\.lr must be a finite real'):
+    lrsched.Constant(lr=lr)

@@ -48,13 +48,13 @@ def test_gradient_matches_a_finite_difference(name):
     total = lambda r: jnp.vdot(join(spec, r, whole)(steps), 1.0 + steps % 7)
     grad = jax.grad(total)(real)
     for i, leaf in enumerate(real):
-      h = 1e-6 * float(leaf) if leaf > 0 else 1e-9
+      h = max(1e-6 * float(leaf), 1e-9)
       up = [x + h * (j == i) for j, x in enumerate(real)]
       down = [x - h * (j == i) for j, x in enumerate(real)]
       # A floor at 0 has a derivative from above only.
       slope = (
         (total(up) - total(down)) / (2 * h)
-        if leaf > 0
+        if leaf > h
         else (total(up) - total(real)) / h
       )
       np.testing.assert_allclose(grad[i], slope, rtol=1e-5, atol=1e-8)

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -132,3 +133,24 @@ def test_relative_accuracy_to_the_last_step(name, decay_steps):
 def test_half_life_refuses(halvings):
   with pytest.raises(ValueError, match=r'HalfLife\.halvings must be'):
     lrsched.HalfLife(halvings=halvings)
+
+
+@pytest.mark.parametrize('final_lr', [0.0, 1e-25, 1e-20, 1e-6])
+@pytest.mark.parametrize('name', ['exponential', 'inverse'])
+def test_gradient_of_a_vanishing_floor_is_finite(name, final_lr):
+  """Traced, so that the check at construction cannot refuse 0."""
+
+  def lr(final_lr, t):
+    return lrsched.WSD(
+      peak_lr=1e-3,
+      final_lr=final_lr,
+      warmup_steps=0,
+      stable_steps=5,
+      decay_steps=5,
+      decay=SHAPES[name],
+    )(t)
+
+  for t in range(12):
+    value, slope = jax.value_and_grad(lr)(jnp.float32(final_lr), t)
+    assert np.isfinite(value), t
+    assert np.isfinite(slope), t

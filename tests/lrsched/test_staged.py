@@ -1,5 +1,6 @@
 """WSD and WSD-S against their formulas and published code."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -165,7 +166,10 @@ BAD_WSD = [
   (dict(peak_lr=1j), 'WSD.peak_lr must be a finite real'),
   (dict(final_lr=1.0), 'WSD.final_lr must be at most peak_lr'),
   (dict(decay='linear'), 'WSD.decay must be a DecayShape'),
-  (dict(decay=lrsched.InverseDecay()), 'WSD.final_lr must be > 0 with decay'),
+  (
+    dict(decay=lrsched.InverseDecay()),
+    'WSD.final_lr must be > 0 with InverseDecay',
+  ),
   (dict(stable_steps=2**31 - 1), 'WSD: the lengths must sum to at most'),
   (dict(stable_steps=2**31), 'WSD.stable_steps must be a whole number'),
 ]
@@ -191,7 +195,7 @@ BAD_WSDS = [
   (dict(decay_steps=(16, 1)), r'decay_steps\[0\] must be at most 15'),
   (dict(decay_steps=(1, 21)), r'decay_steps\[1\] must be at most 20'),
   (dict(cycle_ends=[20, 40]), 'WSDS.cycle_ends must be a tuple'),
-  (dict(final_lr=0.0), 'WSDS.final_lr must be > 0 with decay'),
+  (dict(final_lr=0.0), 'WSDS.final_lr must be > 0 with InverseDecay'),
 ]
 
 
@@ -218,3 +222,28 @@ def test_readings_refuse_a_fraction_outside_0_1(decay_frac):
       cycle_ends=(10,),
       decay_frac=decay_frac,
     )
+
+
+def test_decay_from_the_middle_of_a_decay_is_refused():
+  """It would jump back to the peak where the LR has begun to fall."""
+  with pytest.raises(ValueError, match='step must be <= 80, where'):
+    WSD.decay_from(81, 5)
+
+
+def test_fractions_are_the_decimals_as_written_halves_up():
+  wsds = lrsched.WSDS.of_total(
+    peak_lr=1.0,
+    final_lr=0.1,
+    warmup_steps=0,
+    cycle_ends=(25, 50),
+    decay_frac=0.1,
+  )
+  assert wsds.decay_steps == (3, 5)
+
+
+def test_a_float_length_is_refused_inside_a_transformation_too():
+  make = lambda w: lrsched.WSD(
+    peak_lr=1.0, warmup_steps=w, stable_steps=1, decay_steps=1
+  )(0)
+  with pytest.raises(ValueError, match='warmup_steps must be a whole number'):
+    jax.jit(make)(2.7)

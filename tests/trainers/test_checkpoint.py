@@ -193,6 +193,11 @@ def test_what_a_killed_save_leaves_is_no_checkpoint_and_no_obstacle(
   assert checkpoint.last_good(root) == (9, ())
   loaded = checkpoint.load(root, 9, shapes_of(state_of(9)), None)
   assert_same_bits(loaded, state_of(9))
+  assert {p.name for p in root.iterdir()} == {
+    f'00000000{step}{suffix}'
+    for step in (3, 6, 9)
+    for suffix in ('', '.manifest')
+  }
 
 
 def test_a_save_over_a_damaged_checkpoint_is_whole(root, iterator_of):
@@ -249,23 +254,26 @@ def test_another_tree_is_an_error_that_names_paths(saved, iterator_of):
 
 def test_a_long_difference_is_cut_short(saved):
   asked = {'params': {f'{i:02}': np.zeros(1) for i in range(30)}}
-  with pytest.raises(ValueError, match='and 14 more$'):
+  with pytest.raises(ValueError, match=r'and 14 more$'):
     checkpoint.load(saved, 6, asked, None)
 
 
-@pytest.mark.parametrize('surfaces_in', ['wait', 'save'])
+@pytest.mark.parametrize(
+  'next_call',
+  [
+    lambda saver, iterator: saver.wait(),
+    lambda saver, iterator: saver.save(6, state_of(6), iterator, {}),
+  ],
+)
 def test_an_error_of_the_background_thread_surfaces(
-  tmp_path, iterator_of, surfaces_in
+  tmp_path, iterator_of, next_call
 ):
   saver = checkpoint.Saver(tmp_path, 2, ())
   # Where the manifest is to be written, something else is.
   (tmp_path / '000000003.manifest.tmp').mkdir()
   saver.save(3, state_of(3), iterator_of(3), {})
   with pytest.raises(IsADirectoryError, match=r'000000003\.manifest\.tmp'):
-    if surfaces_in == 'wait':
-      saver.wait()
-    else:
-      saver.save(6, state_of(6), iterator_of(6), {})
+    next_call(saver, iterator_of(6))
   with pytest.raises(DamagedCheckpoint, match='unfinished'):
     checkpoint.verify(tmp_path, 3)
 

@@ -18,6 +18,7 @@ from flax import nnx
 from trainers.config import ModelConfig
 from trainers.model import PRESETS
 from trainers.model import Decoder
+from trainers.model import attention_kernel
 from trainers.model import flops_per_token
 from trainers.model import next_token_loss
 from trainers.model import parameter_count
@@ -292,6 +293,25 @@ def test_products_read_the_compute_dtype(compute_dtype: str, short: str):
   # A layer: seven weights, the scores and their sum of values. Then the output.
   assert len(lines) == 2 * (7 + 2) + 1
   assert set(re.findall(r'x([a-z]+\d+)>', ' '.join(lines))) == {short}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'length', 'backend', 'kernel'),
+  [
+    ({}, 128, 'gpu', 'cudnn'),
+    ({}, 128, 'cpu', 'xla'),
+    ({}, 127, 'gpu', 'xla'),
+    ({'compute_dtype': 'float32'}, 128, 'gpu', 'xla'),
+    ({'d_model': 24}, 128, 'gpu', 'xla'),
+    ({'d_model': 512}, 128, 'gpu', 'xla'),
+  ],
+)
+def test_cudnn_is_asked_for_what_it_takes_only(
+  changes: dict, length: int, backend: str, kernel: str
+):
+  config = dataclasses.replace(TINY, compute_dtype='bfloat16')
+  config = dataclasses.replace(config, **changes)
+  assert attention_kernel(config, length, backend) == kernel
 
 
 @pytest.mark.parametrize(

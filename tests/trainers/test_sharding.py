@@ -174,16 +174,16 @@ def test_mesh_that_does_not_fit_is_refused(sizes: dict):
 
 
 def test_each_microbatch_divides_over_the_batch_axes():
-  check_batch(16, 1, MESH)
-  check_batch(16, 4, MESH)
+  check_batch('data', 16, 1, MESH)
+  check_batch('data', 16, 4, MESH)
   said = (
     r'batch_size must divide over 4 accumulation steps x 4 devices '
     r'\(data x fsdp\), got 24; the next that does is 32'
   )
   with pytest.raises(ValueError, match=said):
-    check_batch(24, 4, MESH)
+    check_batch('data', 24, 4, MESH)
   with pytest.raises(ValueError, match='got 6; the next that does is 8'):
-    check_batch(6, 1, MESH)
+    check_batch('data', 6, 1, MESH)
 
 
 def test_lay_out_asks_only_where_our_mesh_is_set():

@@ -1,0 +1,374 @@
+"""Every way a launch may begin, and that a refused one writes nothing."""
+
+import dataclasses
+import json
+import shutil
+
+import grain
+import jax
+import numpy as np
+import pytest
+
+import lrsched
+from tests.tiny import WSD
+from tests.tiny import fingerprint
+from tests.tiny import tiny_run
+from trainers import checkpoint
+from trainers.checkpoint import DamagedCheckpoint
+from trainers.config import LogConfig
+from trainers.config import TokenFile
+from trainers.fields import to_dict
+from trainers.optimizer import AdamW
+from trainers.optimizer import schedules_of
+from trainers.start import checkpoints_of
+from trainers.start import plan_start
+from trainers.start import read_lineage
+
+RUN = tiny_run(TokenFile(train_path='train.bin', valid_path='valid.bin'))
+BRANCH = dataclasses.replace(
+  RUN,
+  optimizer=AdamW(schedule=WSD.decay_from(10, 5)),
+  total_steps=15,
+  checkpoint=dataclasses.replace(RUN.checkpoint, keep_steps=()),
+)
+
+
+def resolved_of(config, corpus_hash='abc'):
+  """What the trainer stores: the config, and which text it saw."""
+  corpus = {'corpus': {'hash': corpus_hash, 'train_tokens': 4000}}
+  return to_dict(config) | corpus
+
+
+def plan(config, workdir, branch_from=None, restore=None, corpus_hash='abc'):
+  """`plan_start`, which must not write, whatever it decides."""
+  before = fingerprint(workdir.parent)
+  try:
+    return plan_start(
+      resolved_of(config, corpus_hash),
+      schedules_of(config.optimizer),
+      workdir,
+      branch_from,
+      restore,
+    )
+  finally:
+    assert fingerprint(workdir.parent) == before
+
+
+def write_run(workdir, steps, config=RUN, start=None):
+  """A run folder as the trainer leaves it, with small checkpoints."""
+  start = start or plan(config, workdir)
+  root = checkpoints_of(workdir)
+  root.mkdir(parents=True)
+  lineage = start.lineage.to_dict()
+  (workdir / 'lineage.json').write_text(json.dumps(lineage))
+  resolved = resolved_of(config)
+  (workdir / 'config.json').write_text(json.dumps(resolved))
+  saver = checkpoint.Saver(root, keep_last=9, keep_steps=())
+  state = jax.device_put({'w': np.zeros(3, np.float32)})
+  data = iter(grain.MapDataset.range(10).to_iter_dataset())
+  for step in steps:
+    saver.save(step, state, data, {'config': resolved})
+  saver.wait()
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+  """A run with checkpoints of 0, 10 and 20, not to be written to."""
+  folder = tmp_path_factory.mktemp('runs') / 'a'
+  write_run(folder, (0, 10, 20))
+  return folder
+
+
+@pytest.fixture
+def workdir(written, tmp_path):
+  """A copy of it."""
+  shutil.copytree(written, tmp_path / 'a')
+  return tmp_path / 'a'
+
+
+def with_schedule(config, **changes):
+  schedule = dataclasses.replace(config.optimizer.schedule, **changes)
+  return dataclasses.replace(config, optimizer=AdamW(schedule=schedule))
+
+
+# An empty or new folder.
+
+
+@pytest.mark.parametrize('left_behind', [None, [], ['lineage.json']])
+def test_a_run_starts_in_an_empty_or_new_folder(tmp_path, left_behind):
+  if left_behind is not None:
+    (tmp_path / 'a').mkdir()
+    for name in left_behind:  # by a launch killed before it wrote the config
+      (tmp_path / 'a' / name).touch()
+  start = plan(RUN, tmp_path / 'a')
+  assert (start.step, start.root, start.same_data) == (0, None, False)
+  assert start.lineage.parent is None
+  assert start.lineage.events == (lrsched.Event(0, 'start', ()),)
+
+
+def test_the_id_of_a_run_is_a_function_of_its_config(tmp_path):
+  ids = {
+    plan(RUN, tmp_path / 'a').lineage.run_id,
+    plan(RUN, tmp_path / 'b').lineage.run_id,
+  }
+  assert len(ids) == 1
+  other = dataclasses.replace(RUN, seed=1)
+  ids.add(plan(other, tmp_path / 'a').lineage.run_id)
+  ids.add(plan(RUN, tmp_path / 'a', corpus_hash='x').lineage.run_id)
+  assert len(ids) == 3
+
+
+@pytest.mark.parametrize('restore', ['resume', 'replace'])
+def test_restore_demands_a_run(tmp_path, restore):
+  with pytest.raises(ValueError, match=f'--restore={restore}: there is no run'):
+    plan(RUN, tmp_path / 'a', restore=restore)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+  (tmp_path / 'a').mkdir()
+  (tmp_path / 'a' / 'thesis.tex').write_text('draft')
+  with pytest.raises(ValueError, match=r'not a run \(thesis.tex, ...\)'):
+    plan(RUN, tmp_path / 'a')
+
+
+def test_a_file_is_not_a_folder(tmp_path):
+  (tmp_path / 'a').write_text('text')
+  with pytest.raises(ValueError, match='is a file; name a folder'):
+    plan(RUN, tmp_path / 'a')
+
+
+# A branch.
+
+
+def test_a_branch_starts_from_the_parents_checkpoint(workdir, tmp_path):
+  start = plan(BRANCH, tmp_path / 'b', branch_from=f'{workdir}@10')
+  assert (start.step, start.root) == (10, checkpoints_of(workdir))
+  assert start.same_data
+  parent = lrsched.Parent(
+    read_lineage(workdir).run_id, str(workdir.resolve()), 10
+  )
+  assert start.lineage.parent == parent
+  [event] = start.lineage.events
+  assert (event.step, event.kind) == (10, 'branch')
+  assert set(event.note) == {
+    'config.optimizer.schedule.stable_steps: 16 -> 6',
+    'config.optimizer.schedule.decay_steps: 10 -> 5',
+    'config.total_steps: 30 -> 15',
+    'config.checkpoint.keep_steps: [14] -> []',
+    'LR of update 10: 0.01 -> 0.01',
+  }
+  assert start.lineage.run_id != parent.run_id
+
+
+def test_branches_of_two_steps_are_two_runs(workdir, tmp_path):
+  longer = with_schedule(RUN, stable_steps=18)
+  ids = {
+    plan(longer, tmp_path / 'b', f'{workdir}@{step}').lineage.run_id
+    for step in (0, 10, 20)
+  }
+  assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+  ('changes', 'corpus_hash'),
+  [({'data': dataclasses.replace(RUN.data, seed=5)}, 'abc'), ({}, 'other')],
+)
+def test_with_other_data_a_branch_starts_it_anew(
+  workdir, tmp_path, changes, corpus_hash
+):
+  config = dataclasses.replace(BRANCH, **changes)
+  start = plan(config, tmp_path / 'b', f'{workdir}@10', corpus_hash=corpus_hash)
+  assert not start.same_data
+  assert any(
+    'config.data' in n or 'corpus' in n for n in start.lineage[2][0].note
+  )
+
+
+@pytest.mark.parametrize(
+  'text', ['{}', '{}@', '@10', '{}@ten', '{}@-10', '{}@10.0', '']
+)
+def test_a_branch_is_named_by_folder_and_step(workdir, tmp_path, text):
+  text = text.format(workdir)
+  with pytest.raises(ValueError, match='branch_from must be DIR@STEP') as error:
+    plan(BRANCH, tmp_path / 'b', branch_from=text)
+  assert repr(text) in str(error.value)
+
+
+def test_a_branch_needs_a_run_and_a_checkpoint(workdir, tmp_path):
+  with pytest.raises(ValueError, match=r'there is no run in .*/c'):
+    plan(BRANCH, tmp_path / 'b', branch_from=f'{tmp_path / "c"}@10')
+  with pytest.raises(
+    ValueError, match=r'no checkpoint of step 12; it has \[0, 10, 20\]; keep'
+  ):
+    plan(BRANCH, tmp_path / 'b', branch_from=f'{workdir}@12')
+
+
+def test_a_branch_from_a_damaged_checkpoint_is_refused(workdir, tmp_path):
+  # There is no other step that would do.
+  checkpoint.manifest_of(checkpoints_of(workdir), 10).unlink()
+  with pytest.raises(DamagedCheckpoint, match='000000010 is unfinished'):
+    plan(BRANCH, tmp_path / 'b', branch_from=f'{workdir}@10')
+
+
+def test_a_branch_goes_on_from_where_it_starts(workdir, tmp_path):
+  with pytest.raises(
+    ValueError, match='must be greater than the restored step 20, got 15'
+  ):
+    plan(BRANCH, tmp_path / 'b', branch_from=f'{workdir}@20')
+
+
+def test_a_branch_needs_a_new_folder(workdir, tmp_path):
+  (tmp_path / 'b').mkdir()
+  (tmp_path / 'b' / 'notes').touch()
+  with pytest.raises(ValueError, match='not a run'):
+    plan(BRANCH, tmp_path / 'b', branch_from=f'{workdir}@10')
+
+
+# A folder with a run.
+
+
+@pytest.mark.parametrize('restore', [None, 'resume', 'replace'])
+def test_the_same_config_resumes(workdir, restore):
+  start = plan(RUN, workdir, restore=restore)
+  assert start == (20, checkpoints_of(workdir), True, start.lineage)
+  assert [(e.step, e.kind) for e in start.lineage.events] == [
+    (0, 'start'),
+    (20, 'resume'),
+  ]
+  assert start.lineage.run_id == read_lineage(workdir).run_id
+
+
+def test_a_finished_run_is_left_as_it_is(workdir):
+  done = dataclasses.replace(RUN, total_steps=20)
+  folder = workdir.parent / 'done'
+  write_run(folder, (0, 20), done)
+  start = plan(done, folder)
+  assert start.step == 20
+  assert start.lineage == read_lineage(folder)
+
+
+@pytest.mark.parametrize('restore', [None, 'resume'])
+def test_another_config_is_an_error_with_the_difference(workdir, restore):
+  with pytest.raises(ValueError, match='holds another run') as error:
+    plan(with_schedule(RUN, peak_lr=5e-3), workdir, restore=restore)
+  said = str(error.value)
+  assert 'config.optimizer.schedule.peak_lr: 0.01 -> 0.005' in said
+  assert f'--branch_from={workdir}@STEP' in said
+  assert '--restore=replace' in said
+
+
+def test_other_text_is_another_run(workdir):
+  with pytest.raises(ValueError, match=r'config.corpus.hash: abc -> xyz'):
+    plan(RUN, workdir, corpus_hash='xyz')
+
+
+def test_replace_takes_another_schedule_and_records_it(workdir):
+  asked = with_schedule(RUN, peak_lr=5e-3, stable_steps=26)
+  asked = dataclasses.replace(
+    asked, total_steps=40, log=LogConfig(every_steps=2)
+  )
+  start = plan(asked, workdir, restore='replace')
+  assert start == (20, checkpoints_of(workdir), True, start.lineage)
+  event = start.lineage.events[-1]
+  assert (event.step, event.kind) == (20, 'replace')
+  assert set(event.note) == {
+    'config.optimizer.schedule.peak_lr: 0.01 -> 0.005',
+    'config.optimizer.schedule.stable_steps: 16 -> 26',
+    'config.total_steps: 30 -> 40',
+    'config.log.every_steps: 1 -> 2',
+    'LR of update 20: 0.01 -> 0.005',
+  }
+
+
+@pytest.mark.parametrize(
+  ('changes', 'named'),
+  [
+    ({'model': dataclasses.replace(RUN.model, d_ff=48)}, 'config.model.d_ff'),
+    ({'optimizer': AdamW(schedule=WSD, b2=0.9)}, 'config.optimizer.b2'),
+    ({'data': dataclasses.replace(RUN.data, seed=1)}, 'config.data.seed'),
+    ({'seed': 1}, 'config.seed'),
+    ({'accum_steps': 2}, 'config.accum_steps'),
+    ({'ema_decay': None}, 'config.ema_decay'),
+  ],
+)
+def test_replace_changes_nothing_else(workdir, changes, named):
+  asked = dataclasses.replace(with_schedule(RUN, peak_lr=5e-3))
+  asked = dataclasses.replace(asked, **changes)
+  with pytest.raises(ValueError, match='branch into a new workdir') as error:
+    plan(asked, workdir, restore='replace')
+  _, _, listed = str(error.value).partition('\n')
+  assert listed.strip().startswith(named)
+  assert 'peak_lr' not in listed
+
+
+def test_replace_does_not_go_back(workdir):
+  with pytest.raises(ValueError, match='greater than the restored step 20'):
+    plan(BRANCH, workdir, restore='replace')
+
+
+def test_a_damaged_last_checkpoint_is_passed_over_on_record(workdir):
+  root = checkpoints_of(workdir)
+  damaged = checkpoint.path_of(root, 20) / 'state' / '_METADATA'
+  damaged.write_bytes(damaged.read_bytes()[:-1] + b'!')
+  start = plan(RUN, workdir)
+  assert start.step == 10
+  assert start.lineage.events[-2:] == (
+    lrsched.Event(10, 'fallback', (f'{damaged} is damaged',)),
+    lrsched.Event(10, 'resume', ()),
+  )
+
+
+def test_if_no_checkpoint_is_good_nothing_is_started_over(workdir):
+  for step in (0, 10, 20):
+    checkpoint.manifest_of(checkpoints_of(workdir), step).unlink()
+  with pytest.raises(DamagedCheckpoint, match='no checkpoint under'):
+    plan(RUN, workdir)
+
+
+@pytest.mark.parametrize('left', ['nothing', 'an unsealed folder'])
+def test_killed_before_its_first_checkpoint_a_run_starts_again(workdir, left):
+  root = checkpoints_of(workdir)
+  for step in (0, 10, 20):
+    checkpoint.manifest_of(root, step).unlink()
+    if left == 'nothing' or step > 0:
+      shutil.rmtree(checkpoint.path_of(root, step))
+  start = plan(RUN, workdir)
+  assert (start.step, start.root, start.same_data) == (0, None, False)
+  assert start.lineage == read_lineage(workdir)
+
+
+@pytest.mark.parametrize('left', ['nothing', 'an unsealed folder'])
+@pytest.mark.parametrize('flag', [True, False])
+def test_killed_before_its_first_checkpoint_a_branch_starts_again(
+  workdir, left, flag
+):
+  branch_from, folder = f'{workdir}@10', workdir.parent / 'b'
+  first = plan(BRANCH, folder, branch_from)
+  write_run(folder, (10,), BRANCH, first)
+  root = checkpoints_of(folder)
+  checkpoint.manifest_of(root, 10).unlink()
+  if left == 'nothing':
+    shutil.rmtree(checkpoint.path_of(root, 10))
+  again = plan(BRANCH, folder, branch_from if flag else None)
+  assert again == first
+
+
+def test_a_branch_resumes_with_or_without_the_name_of_its_parent(workdir):
+  branch_from, folder = f'{workdir}@10', workdir.parent / 'b'
+  write_run(folder, (10, 12), BRANCH, plan(BRANCH, folder, branch_from))
+  for given in (branch_from, None):
+    start = plan(BRANCH, folder, given)
+    assert (start.step, start.root) == (12, checkpoints_of(folder))
+    assert [e.kind for e in start.lineage.events] == ['branch', 'resume']
+
+
+def test_a_run_is_not_the_branch_of_another(workdir):
+  branch_from, folder = f'{workdir}@10', workdir.parent / 'b'
+  with pytest.raises(ValueError, match='a run without a parent, not a branch'):
+    plan(RUN, workdir, branch_from)
+  write_run(folder, (10,), BRANCH, plan(BRANCH, folder, branch_from))
+  for other in (f'{workdir}@0', f'{folder}@10'):
+    with pytest.raises(
+      ValueError, match=r'a branch of .*/a@10, not a branch of .*use a new'
+    ):
+      plan(BRANCH, folder, other)
