@@ -45,8 +45,8 @@ def check_falls(
     )
   if shape.needs_floor and not final_lr > 0:
     raise ValueError(
-      f'{name}.{final_name} must be > 0 with {shape!r}, got {final_lr}; give it '
-      f'a floor such as 0.1 * {peak_name}'
+      f'{name}.{final_name} must be > 0 with {shape!r}, got {final_lr}; give '
+      f'it a floor such as 0.1 * {peak_name}'
     )
 
 

@@ -33,11 +33,13 @@ E_HALVINGS = 1.4426950408889634  # log2(e): the decay of the paper's code base
 class Power(Schedule):
   """A power of the tokens seen, times the batch size, under a cap.
 
-      power(n) = min(peak, batch a n^b)               n tokens seen
-      lr(t) = power(n_W) (t+1)/W                      t < W
-              power(n_t)                              W <= t, n_t = t tokens_per_step
-              power(n_S) d((t - S)/D, .)              S <= t < S + D, S = W + stable
-              final                                   from S + D on
+      power(n) = min(peak, batch a n^b)      n tokens seen
+      lr(t) = power(n_W) (t+1)/W             t < W
+              power(n_t)                     W <= t
+              power(n_S) d((t - S)/D, .)     S <= t < S + D
+              final                          from S + D on
+
+  with `n_t = t tokens_per_step` and `S = W + stable`.
 
   Without a decay (`stable_steps = decay_steps = 0`) it has no end. Within 1e-6
   relative of float64 for any number of tokens: tokens are never multiplied out,
