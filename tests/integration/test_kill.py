@@ -10,6 +10,7 @@ import pytest
 from tests.integration import tiny_run
 
 KILLED_AT_ROWS = (57, 118, 236)
+WRITTEN_AT = 220  # the last checkpoint before the last of these rows
 
 
 @pytest.fixture(scope='module')
@@ -22,8 +23,11 @@ def folder(tmp_path_factory):
   return folder
 
 
-def kill_after(folder, workdir, rows):
-  """Launches, and kills the process once its log has grown to `rows` lines."""
+def kill_after(folder, workdir, rows, written=None):
+  """Launches, and kills the process once its log has grown to `rows` lines.
+
+  With `written`, only once the folder of that name is there too.
+  """
   path = folder / workdir / 'metrics.jsonl'
   process = subprocess.Popen(
     tiny_run.command(workdir),
@@ -33,7 +37,8 @@ def kill_after(folder, workdir, rows):
     stderr=subprocess.DEVNULL,
   )
   while process.poll() is None:
-    if path.exists() and path.read_bytes().count(b'\n') >= rows:
+    has_rows = path.exists() and path.read_bytes().count(b'\n') >= rows
+    if has_rows and (written is None or written.is_dir()):
       os.kill(process.pid, signal.SIGKILL)
       break
   process.wait()
@@ -42,15 +47,32 @@ def kill_after(folder, workdir, rows):
 
 
 def test_killed_three_times_it_is_the_uninterrupted_run(folder):
-  for rows in KILLED_AT_ROWS:
+  *early, last = KILLED_AT_ROWS
+  for rows in early:
     kill_after(folder, 'killed', rows)
+  # The last one while a checkpoint is written: a pipe that nobody reads stands
+  # where the manifest is to be made, and holds up whoever opens it.
+  written = folder / 'killed' / 'checkpoints' / f'{WRITTEN_AT:09}'
+  pipe = written.with_name(f'{written.name}.manifest.tmp')
+  os.mkfifo(pipe)
+  kill_after(folder, 'killed', last, written)
+  pipe.unlink()
   done = tiny_run.launch(folder, 'killed')
   assert done.returncode == 0, done.stderr
   tiny_run.assert_same_run(folder / 'whole', folder / 'killed', 300)
   lineage = json.loads((folder / 'killed' / 'lineage.json').read_text())
-  kinds = [event['kind'] for event in lineage['events']]
-  assert kinds[0] == 'start'
-  assert kinds.count('resume') == 3
+  events = [(e['kind'], e['step']) for e in lineage['events']]
+  assert [kind for kind, _ in events] == [
+    'start',
+    'resume',
+    'resume',
+    'fallback',
+    'resume',
+  ]
+  assert events[-1] == ('resume', WRITTEN_AT - 20)
+  [note] = lineage['events'][-2]['note']
+  assert f'{WRITTEN_AT:09} is unfinished' in note
+  assert note in done.stderr
 
 
 def test_a_flipped_bit_is_named_and_the_run_ends_the_same(folder):
