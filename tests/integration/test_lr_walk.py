@@ -1,5 +1,7 @@
 """One value walked from the flag to the parameters: the peak LR."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,15 @@ import pytest
 import lrsched
 from experiments.flags import override
 from tests.integration.tiny_run import get_config
+from tests.integration.tiny_run import override_for_eight_steps
+from tests.integration.tiny_run import rows_of
+from tests.integration.tiny_run import write_text
+from trainers.optimizer import AdamW
 from trainers.optimizer import Optax
 from trainers.optimizer import applied_lrs
 from trainers.optimizer import make_optimizer
 from trainers.optimizer import schedules_of
+from trainers.train import run
 from trainers.train_step import schedule_arrays
 
 FLAGS = [
@@ -58,25 +65,47 @@ def test_logged_lr_schedule_and_movement_agree(dtype):
   assert float(spec(6)) == pytest.approx(3.7e-3, rel=1e-6)
 
 
-def test_the_step_evaluates_the_schedule_once():
-  """No other place could apply it, or log something else."""
-  calls = 0
+CALLS: list[object] = []
 
-  @lrsched.schedule
-  class Counted(lrsched.Schedule):
-    lr: lrsched.LR
 
-    def __call__(self, step):
-      nonlocal calls
-      calls += 1
-      return lrsched.Constant(lr=self.lr)(step)
+@lrsched.schedule
+class Watched(lrsched.Schedule):
+  """A linear decay that keeps what it is called with."""
 
-    def phases(self):
-      return (lrsched.Phase('constant', 0, None),)
+  peak_lr: lrsched.LR
+  total_steps: lrsched.PositiveSteps
 
-  optimizer = Optax(name='sgd', schedule=Counted(lr=0.1))
-  tx = make_optimizer(optimizer, schedules_of(optimizer))
-  state = tx.init(jnp.zeros(2))
-  _, state = tx.update(jnp.ones(2), state, jnp.zeros(2))
-  lrsched.applied_lr(state)
-  assert calls == 1
+  def __call__(self, step):
+    CALLS.append(step)
+    spec = lrsched.as_arrays(self)
+    left = jnp.maximum(spec.total_steps - step, 0)
+    return spec.peak_lr * left / spec.total_steps
+
+  def phases(self):
+    return (lrsched.Phase('watched', 0, int(self.total_steps)),)
+
+
+def watched(total_steps):
+  config = override_for_eight_steps()
+  schedule = Watched(peak_lr=1e-3, total_steps=total_steps)
+  optimizer = AdamW(schedule=schedule)
+  return dataclasses.replace(
+    config, optimizer=optimizer, total_steps=total_steps
+  )
+
+
+def test_training_traces_the_schedule_and_never_calls_it(tmp_path, monkeypatch):
+  """What is logged was applied: no second evaluation could differ from it."""
+  write_text(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  CALLS.clear()
+  run(watched(8), tmp_path / 'run')
+  # Once in the training step; once for the LR that is printed at the start.
+  assert len(CALLS) == 2
+  assert all(isinstance(step, jax.core.Tracer) for step in CALLS)
+  run(watched(12), tmp_path / 'longer')
+  assert len(CALLS) == 2
+  for name, total_steps in (('run', 8), ('longer', 12)):
+    logged = [r['lr'] for r in rows_of(tmp_path / name) if 'lr' in r]
+    expected = [1e-3 * (1 - t / total_steps) for t in range(total_steps)]
+    assert logged == pytest.approx(expected, rel=1e-6)
