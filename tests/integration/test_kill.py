@@ -62,13 +62,10 @@ def test_killed_three_times_it_is_the_uninterrupted_run(folder):
   tiny_run.assert_same_run(folder / 'whole', folder / 'killed', 300)
   lineage = json.loads((folder / 'killed' / 'lineage.json').read_text())
   events = [(e['kind'], e['step']) for e in lineage['events']]
-  assert [kind for kind, _ in events] == [
-    'start',
-    'resume',
-    'resume',
-    'fallback',
-    'resume',
-  ]
+  # The early kills may have struck while a checkpoint was written as well.
+  starts = [kind for kind, _ in events if kind != 'fallback']
+  assert starts == ['start', 'resume', 'resume', 'resume']
+  assert events[-2] == ('fallback', WRITTEN_AT - 20)
   assert events[-1] == ('resume', WRITTEN_AT - 20)
   [note] = lineage['events'][-2]['note']
   assert f'{WRITTEN_AT:09} is unfinished' in note
