@@ -21,6 +21,8 @@ from typing import Annotated, Any, NamedTuple, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
+from jaxtyping import Int
 
 MAX_STEPS = 2**31 - 1  # steps are int32 unless x64 is on
 MAX_REAL = float(np.finfo(np.float32).max)  # reals are float32 unless x64 is on
@@ -113,7 +115,9 @@ class Schedule(Spec, abc.ABC):
   """
 
   @abc.abstractmethod
-  def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+  def __call__(
+    self, step: Int[jax.typing.ArrayLike, '*shape']
+  ) -> Float[jax.Array, '*shape']:
     """The LR of update `step` (integer, any shape): same shape, float32."""
 
   @abc.abstractmethod

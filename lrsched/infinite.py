@@ -24,6 +24,7 @@ from lrsched.shapes import DecayShape
 from lrsched.shapes import ExponentialDecay
 from lrsched.shapes import LinearDecay
 from lrsched.shapes import decay_lr
+from lrsched.staged import WSD
 
 
 @schedule
@@ -73,28 +74,22 @@ class WSDC(Schedule):
     )
     check_total('WSDC', self.warmup_steps, self.stable_steps, self.decay_steps)
 
-  def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
-    step, spec = as_step(step), as_arrays(self)
-    end = spec.warmup_steps + spec.stable_steps + spec.decay_steps
-    lr = decay_lr(
-      spec.decay,
-      peak_lr=spec.peak_lr,
-      final_lr=spec.const_lr,
-      left_steps=jnp.clip(end - step, 0, spec.decay_steps),
-      decay_steps=spec.decay_steps,
+  def _until_const(self) -> WSD:
+    return WSD(
+      peak_lr=self.peak_lr,
+      final_lr=self.const_lr,
+      warmup_steps=self.warmup_steps,
+      stable_steps=self.stable_steps,
+      decay_steps=self.decay_steps,
+      decay=self.decay,
     )
-    return lr * warmup_factor(step, spec.warmup_steps)
+
+  def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
+    return self._until_const()(step)
 
   def phases(self) -> tuple[Phase, ...]:
-    warmup_steps = int(self.warmup_steps)
-    decay_start = warmup_steps + int(self.stable_steps)
-    decay_end = decay_start + int(self.decay_steps)
-    return (
-      Phase('warmup', 0, warmup_steps),
-      Phase('stable', warmup_steps, decay_start),
-      Phase('decay', decay_start, decay_end),
-      Phase('constant', decay_end, None),
-    )
+    phases = self._until_const().phases()
+    return (*phases, Phase('constant', phases[-1].end or 0, None))
 
 
 @schedule
