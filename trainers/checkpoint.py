@@ -147,8 +147,10 @@ class Saver:
 
   def __exit__(self, *error: Any) -> None:
     # After an error too: the save in flight is from before it.
-    self.wait()
-    self._thread.shutdown()
+    try:
+      self.wait()
+    finally:
+      self._thread.shutdown()
 
   def save(
     self, step: int, state: Any, data: Any, metadata: dict[str, Any]
