@@ -251,6 +251,19 @@ def check_total(where: str, *lengths: Any) -> None:
     )
 
 
+def check_rises(where: str, steps: tuple[Any, ...]) -> None:
+  """Raises ValueError unless known steps rise strictly."""
+  if not is_concrete(steps):
+    return
+  field = where.rpartition('.')[2]
+  for i in range(1, len(steps)):
+    if steps[i] <= steps[i - 1]:
+      raise ValueError(
+        f'{where}[{i}] must be > {field}[{i - 1}]={steps[i - 1]}, got '
+        f'{steps[i]}'
+      )
+
+
 def as_arrays(spec: T) -> T:
   """The spec with every leaf a strongly typed array: float32, and int32 steps.
 

@@ -11,6 +11,7 @@ from lrsched.base import Schedule
 from lrsched.base import Steps
 from lrsched.base import as_arrays
 from lrsched.base import as_step
+from lrsched.base import check_rises
 from lrsched.base import check_total
 from lrsched.base import is_concrete
 from lrsched.base import schedule
@@ -109,15 +110,7 @@ class Sequence(Schedule):
         'Sequence.boundaries must be one fewer than its schedules (at least '
         f'one), got {len(self.boundaries)} for {len(self.schedules)}'
       )
-    if not is_concrete(self.boundaries):
-      return
-    for i in range(1, len(self.boundaries)):
-      if self.boundaries[i] <= self.boundaries[i - 1]:
-        raise ValueError(
-          f'Sequence.boundaries[{i}] must be > '
-          f'boundaries[{i - 1}]={self.boundaries[i - 1]}, got '
-          f'{self.boundaries[i]}'
-        )
+    check_rises('Sequence.boundaries', self.boundaries)
     if self.boundaries and is_concrete(self):
       last_steps = self.schedules[-1].end_step or 0
       check_total('Sequence', self.boundaries[-1], last_steps)

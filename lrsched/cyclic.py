@@ -15,8 +15,8 @@ from lrsched.base import Schedule
 from lrsched.base import Steps
 from lrsched.base import as_arrays
 from lrsched.base import as_step
+from lrsched.base import check_rises
 from lrsched.base import check_total
-from lrsched.base import is_concrete
 from lrsched.base import schedule
 from lrsched.elementary import Share
 from lrsched.elementary import check_falls
@@ -27,17 +27,6 @@ from lrsched.shapes import decay_lr
 
 # A multiple of the peak LR, from none of it to all.
 Fraction = Annotated[Any, Number(whole=False, low=0.0, high=1.0)]
-
-
-def check_rises(where: str, steps: tuple[Any, ...]) -> None:
-  """Raises ValueError unless known steps rise strictly."""
-  if not is_concrete(steps):
-    return
-  for i in range(1, len(steps)):
-    if steps[i] <= steps[i - 1]:
-      raise ValueError(
-        f'{where}[{i}] must be > [{i - 1}]={steps[i - 1]}, got {steps[i]}'
-      )
 
 
 @schedule
