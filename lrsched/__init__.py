@@ -1,5 +1,7 @@
 """Learning-rate schedules for JAX: frozen, callable, checked, optax-native."""
 
+from lrsched import diagnostics as diagnostics
+from lrsched import interop as interop
 from lrsched.base import LR as LR
 from lrsched.base import Phase as Phase
 from lrsched.base import Positive as Positive
@@ -9,6 +11,8 @@ from lrsched.base import Steps as Steps
 from lrsched.base import as_arrays as as_arrays
 from lrsched.base import as_step as as_step
 from lrsched.base import schedule as schedule
+from lrsched.compose import Chained as Chained
+from lrsched.compose import Rewarm as Rewarm
 from lrsched.compose import Sequence as Sequence
 from lrsched.compose import Warmup as Warmup
 from lrsched.cyclic import CosineRestarts as CosineRestarts
@@ -23,13 +27,26 @@ from lrsched.elementary import InverseSqrt as InverseSqrt
 from lrsched.elementary import InverseTime as InverseTime
 from lrsched.elementary import Linear as Linear
 from lrsched.elementary import Polynomial as Polynomial
+from lrsched.groups import ScaleByGroupLRState as ScaleByGroupLRState
+from lrsched.groups import applied_lrs as applied_lrs
+from lrsched.groups import scale_by_group_lr as scale_by_group_lr
 from lrsched.infinite import WSDC as WSDC
 from lrsched.infinite import Infinite as Infinite
 from lrsched.lineage import Event as Event
 from lrsched.lineage import Lineage as Lineage
 from lrsched.lineage import Parent as Parent
+from lrsched.modify import Clipped as Clipped
+from lrsched.modify import Product as Product
+from lrsched.modify import Scaled as Scaled
+from lrsched.modify import Tied as Tied
 from lrsched.plotting import plot as plot
 from lrsched.power import Power as Power
+from lrsched.progress import Ramped as Ramped
+from lrsched.progress import Sampled as Sampled
+from lrsched.progress import Shifted as Shifted
+from lrsched.progress import Stretched as Stretched
+from lrsched.progress import samples_at as samples_at
+from lrsched.progress import steps_for_samples as steps_for_samples
 from lrsched.restore import Policy as Policy
 from lrsched.restore import RestorePlan as RestorePlan
 from lrsched.restore import lr_at as lr_at
@@ -42,7 +59,10 @@ from lrsched.shapes import InverseDecay as InverseDecay
 from lrsched.shapes import InverseSqrtDecay as InverseSqrtDecay
 from lrsched.shapes import LinearDecay as LinearDecay
 from lrsched.shapes import MirrorCosine as MirrorCosine
+from lrsched.shapes import OneMinusPower as OneMinusPower
 from lrsched.shapes import OneMinusSqrt as OneMinusSqrt
+from lrsched.shapes import PowerOfLeft as PowerOfLeft
+from lrsched.shapes import ReflectedExponential as ReflectedExponential
 from lrsched.shapes import SquareDecay as SquareDecay
 from lrsched.spec import diff as diff
 from lrsched.spec import from_dict as from_dict
@@ -51,6 +71,8 @@ from lrsched.spec import to_dict as to_dict
 from lrsched.spec import to_json as to_json
 from lrsched.staged import WSD as WSD
 from lrsched.staged import WSDS as WSDS
+from lrsched.tables import PiecewiseLinear as PiecewiseLinear
+from lrsched.tables import Tabulated as Tabulated
 from lrsched.transform import ScaleByLRState as ScaleByLRState
 from lrsched.transform import applied_lr as applied_lr
 from lrsched.transform import scale_by_lr as scale_by_lr

@@ -79,6 +79,46 @@ class Number:
     return jnp.asarray(value, jnp.result_type(int if self.whole else float))
 
 
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """A leaf that holds many numbers: one array, not a leaf for each.
+
+  Attributes:
+    number: what each value must be.
+    at_least: how many there must be.
+  """
+
+  number: Number
+  at_least: int = 1
+
+  def problem(self, value: Any) -> str | None:
+    """What is wrong with a value, from its path on; None if nothing is."""
+    if isinstance(value, jax.core.Tracer):
+      ok = value.ndim >= 1 and self.number.accepts(value)
+      return None if ok else f' must be a list, got {value!r}'
+    is_list = isinstance(value, (list, tuple)) or np.ndim(value) == 1
+    if not is_list or len(value) < self.at_least:
+      return f' must be a list of at least {self.at_least}, got {value!r}'
+    if not isinstance(value, (list, tuple)) and self.number.accepts(value):
+      return None  # an array, at once
+    for i, item in enumerate(value):
+      if not self.number.accepts(item):
+        return f'[{i}] must be {self.number.rule()}, got {item!r}'
+    return None
+
+  def kept(self, value: Any) -> Any:
+    """A read-only copy, as exact as JSON; -0 is written as 0."""
+    if isinstance(value, jax.core.Tracer):
+      return value
+    dtype = np.int64 if self.number.whole else np.float64
+    values = np.array(value, dtype) + dtype(0)
+    values.flags.writeable = False
+    return values
+
+  def array(self, value: Any) -> jax.Array:
+    return self.number.array(value)
+
+
 # Kinds of leaves: Python numbers as given, arrays inside a program, hence Any.
 # Reals are what a schedule is differentiable in; lengths are integers, whose
 # cotangents are float0.
@@ -86,6 +126,7 @@ LR = Annotated[Any, Number(whole=False, low=0.0)]
 Positive = Annotated[Any, Number(whole=False, low=0.0, low_open=True)]
 Steps = Annotated[Any, Number(whole=True, low=0, high=MAX_STEPS)]
 PositiveSteps = Annotated[Any, Number(whole=True, low=1, high=MAX_STEPS)]
+LRTable = Annotated[Any, Table(Number(whole=False, low=0.0))]
 
 
 class Phase(NamedTuple):
@@ -143,6 +184,11 @@ def field_kinds(cls: type) -> dict[str, Any]:
   return _FIELDS[cls]
 
 
+def leaf_of(kind: Any) -> Any:
+  """The `Number` or `Table` that a field holds; None if it holds a spec."""
+  return kind.__metadata__[0] if hasattr(kind, '__metadata__') else None
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def schedule(cls: type[T]) -> type[T]:
   """Makes a class a spec: frozen, keyword-only, checked, a pytree, in JSON.
@@ -182,7 +228,10 @@ def schedule(cls: type[T]) -> type[T]:
 
   def __post_init__(self: Any) -> None:
     for name, kind in field_kinds(cls).items():
-      _check_field(f'{cls.__name__}.{name}', getattr(self, name), kind)
+      value = getattr(self, name)
+      _check_field(f'{cls.__name__}.{name}', value, kind)
+      if isinstance(leaf_of(kind), Table):
+        object.__setattr__(self, name, leaf_of(kind).kept(value))
     self.check()
 
   cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
@@ -223,10 +272,12 @@ def _check_field(where: str, value: Any, kind: Any) -> None:
       raise ValueError(f'{where} must be a tuple, got {value!r}')
     for i, item in enumerate(value):
       _check_field(f'{where}[{i}]', item, typing.get_args(kind)[0])
-  elif typing.get_origin(kind) is Annotated:
-    number = kind.__metadata__[0]
-    if not number.accepts(value):
-      raise ValueError(f'{where} must be {number.rule()}, got {value!r}')
+  elif isinstance(leaf := leaf_of(kind), Table):
+    if problem := leaf.problem(value):
+      raise ValueError(f'{where}{problem}')
+  elif leaf is not None:
+    if not leaf.accepts(value):
+      raise ValueError(f'{where} must be {leaf.rule()}, got {value!r}')
   elif not isinstance(value, kind):
     raise ValueError(
       f'{where} must be a {kind.__name__}, got {value!r} '
@@ -235,9 +286,12 @@ def _check_field(where: str, value: Any, kind: Any) -> None:
 
 
 def is_concrete(*values: Any) -> bool:
-  """Whether all values are single known numbers (no tracer, no batch)."""
+  """Whether all values are known numbers or tables (no tracer, no batch)."""
   return all(
-    not isinstance(v, jax.core.Tracer) and np.ndim(v) == 0
+    (
+      isinstance(v, np.ndarray) and not v.flags.writeable
+    )  # a table as a spec keeps it
+    or (not isinstance(v, jax.core.Tracer) and np.ndim(v) == 0)
     for v in jax.tree.leaves(values)
   )
 
@@ -294,9 +348,8 @@ def as_arrays(spec: T) -> T:
 def _as_array(value: Any, kind: Any) -> Any:
   if typing.get_origin(kind) is tuple:
     return tuple(_as_array(v, typing.get_args(kind)[0]) for v in value)
-  if typing.get_origin(kind) is Annotated:
-    return kind.__metadata__[0].array(value)
-  return as_arrays(value)
+  leaf = leaf_of(kind)
+  return as_arrays(value) if leaf is None else leaf.array(value)
 
 
 def as_step(step: jax.typing.ArrayLike) -> jax.Array:
@@ -317,6 +370,18 @@ def as_step(step: jax.typing.ArrayLike) -> jax.Array:
   if jnp.iinfo(step.dtype).max > most:
     step = jnp.minimum(step, jnp.asarray(most, step.dtype))
   return jnp.maximum(step.astype(dtype), 0)
+
+
+def turns_and_rest(
+  step: jax.Array, period_steps: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """`step // period` and `step % period` of steps that are not negative.
+
+  Python's division floors; that costs four times as much as this one.
+  """
+  step, period = jnp.broadcast_arrays(step, period_steps)
+  turns = jax.lax.div(step, period)
+  return turns, step - turns * period
 
 
 def warmup_factor(step: jax.Array, warmup_steps: jax.Array) -> jax.Array:

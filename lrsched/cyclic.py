@@ -18,6 +18,7 @@ from lrsched.base import as_step
 from lrsched.base import check_rises
 from lrsched.base import check_total
 from lrsched.base import schedule
+from lrsched.base import turns_and_rest
 from lrsched.elementary import Share
 from lrsched.elementary import check_falls
 from lrsched.shapes import CosineDecay
@@ -303,11 +304,11 @@ class Triangular(Schedule):
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
     period = spec.up_steps + spec.down_steps
-    within = step % period
+    cycles, within = turns_and_rest(step, period)
     height = jnp.minimum(
       within / spec.up_steps, (period - within) / spec.down_steps
     )
-    scale = jnp.exp(jnp.log(spec.peak_factor) * (step // period))
+    scale = jnp.exp(jnp.log(spec.peak_factor) * cycles)
     amplitude = (spec.peak_lr - spec.low_lr) * scale
     return spec.low_lr + amplitude * height
 

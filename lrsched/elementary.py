@@ -17,12 +17,14 @@ from lrsched.base import as_arrays
 from lrsched.base import as_step
 from lrsched.base import is_concrete
 from lrsched.base import schedule
+from lrsched.base import turns_and_rest
 from lrsched.shapes import Beta
 from lrsched.shapes import CosineDecay
 from lrsched.shapes import DecayShape
 from lrsched.shapes import LinearDecay
 from lrsched.shapes import PowerOfLeft
 from lrsched.shapes import ReflectedExponential
+from lrsched.shapes import check_floor
 from lrsched.shapes import decay_lr
 
 
@@ -36,18 +38,12 @@ def check_falls(
   final_name: str = 'final_lr',
 ) -> None:
   """Raises ValueError unless known LRs fall, and are in the shape's domain."""
-  if not is_concrete(peak_lr, final_lr):
-    return
-  if final_lr > peak_lr:
+  if is_concrete(peak_lr, final_lr) and final_lr > peak_lr:
     raise ValueError(
       f'{name}.{final_name} must be at most {peak_name}={peak_lr}, got '
       f'{final_lr}; for a rise use Warmup'
     )
-  if shape.needs_floor and not final_lr > 0:
-    raise ValueError(
-      f'{name}.{final_name} must be > 0 with {shape!r}, got {final_lr}; give '
-      f'it a floor such as 0.1 * {peak_name}'
-    )
+  check_floor(f'{name}.{final_name}', final_lr, shape)
 
 
 @schedule
@@ -258,10 +254,10 @@ class Exponential(Schedule):
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
     # Whole periods and the rest apart, so that the exponent keeps its digits.
-    whole = step // spec.every_steps
-    rest = (step % spec.every_steps) / spec.every_steps
+    whole, rest = turns_and_rest(step, spec.every_steps)
     rate = jnp.log(spec.factor)
-    lr = spec.peak_lr * jnp.exp(rate * whole) * jnp.exp(rate * rest)
+    lr = spec.peak_lr * jnp.exp(rate * whole)
+    lr = lr * jnp.exp(rate * (rest / spec.every_steps))
     return jnp.maximum(lr, spec.final_lr)
 
   def phases(self) -> tuple[Phase, ...]:

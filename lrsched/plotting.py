@@ -67,7 +67,9 @@ def plot(
     if phase.name == 'decay' and phase.start < total_steps:
       end = min(phase.end or total_steps, total_steps)
       ax.axvspan(phase.start, end, color='0.9', lw=0, zorder=0)
-  ax.set(xlabel='step', ylabel='learning rate', xlim=(0, total_steps - 1))
+  ax.set(
+    xlabel='step', ylabel='learning rate', xlim=(0, max(total_steps - 1, 1))
+  )
   ax.set_ylim(bottom=0)
   ax.ticklabel_format(axis='y', style='sci', scilimits=(-2, 2))
   ax.legend(frameon=False)

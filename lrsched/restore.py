@@ -80,8 +80,8 @@ def plan_restore(
     policy: one of 'resume', 'replace', 'branch'.
 
   Returns:
-    The diff (changed fields, then the LR of the next update under both), the
-    schedule to run and the step.
+    The diff (changed fields, then for both the LR of the next update, its phase
+    and the end, where they differ), the schedule to run and the step.
 
   Raises:
     ValueError: if the policy is unknown, the step negative, the schedules
@@ -105,7 +105,11 @@ def plan_restore(
   if not changes:
     return RestorePlan(diff=(), spec=saved_spec, step=saved_step)
   before, after = lr_at(saved_spec, saved_step), lr_at(asked_spec, saved_step)
-  lines = (*changes, f'LR of update {saved_step}: {before:.6g} -> {after:.6g}')
+  lines = (
+    *changes,
+    f'LR of update {saved_step}: {before:.6g} -> {after:.6g}',
+    *_timeline(saved_spec, asked_spec, saved_step),
+  )
   if policy == 'resume':
     raise ValueError(
       "the schedule differs from the checkpoint's:\n  "
@@ -119,3 +123,21 @@ def plan_restore(
       f'step {saved_step}; ask for one that ends later, or for Constant'
     )
   return RestorePlan(diff=lines, spec=asked_spec, step=saved_step)
+
+
+def _timeline(saved: Schedule, asked: Schedule, step: int) -> tuple[str, ...]:
+  """What moves in time: the phase of the next update, and the end."""
+  phases = [_phase_at(spec, step) for spec in (saved, asked)]
+  ends = [
+    'never' if spec.end_step is None else f'at step {spec.end_step}'
+    for spec in (saved, asked)
+  ]
+  rows = ((f'phase of update {step}', phases), ('schedule ends', ends))
+  return tuple(f'{name}: {a} -> {b}' for name, (a, b) in rows if a != b)
+
+
+def _phase_at(spec: Schedule, step: int) -> str:
+  for name, start, end in spec.phases():
+    if start <= step and (end is None or step < end):
+      return name
+  return 'after the end'

@@ -22,6 +22,7 @@ from lrsched.base import Number
 from lrsched.base import Positive
 from lrsched.base import Spec
 from lrsched.base import as_arrays
+from lrsched.base import is_concrete
 from lrsched.base import schedule
 
 # 2^100 is well inside float32; a decay of a hundred halvings is a step.
@@ -81,6 +82,15 @@ def decay_lr(
   return jnp.where(left_steps == 0, final_lr, peak_lr * factor)
 
 
+def check_floor(where: str, final_lr: Any, shape: DecayShape) -> None:
+  """Raises ValueError if a known final LR is 0 where the shape needs more."""
+  if shape.needs_floor and is_concrete(final_lr) and not final_lr > 0:
+    raise ValueError(
+      f'{where} must be > 0 with {shape!r}, got {final_lr}; give it a floor '
+      'such as a tenth of the peak'
+    )
+
+
 def _mix(shape: jax.Array, ratio: jax.Array) -> jax.Array:
   """From 1 to `ratio` as `shape` goes from 1 to 0; exact at both ends."""
   return shape + (1 - shape) * ratio
@@ -132,6 +142,33 @@ class OneMinusSqrt(DecayShape):
     # not a step, is differentiated.
     root = jnp.sqrt(jnp.where(done > 0, done, 1))
     return _mix(left / (1 + jnp.where(done > 0, root, 0)), ratio)
+
+
+@schedule
+class OneMinusPower(DecayShape):
+  """`1 - s^p`: `OneMinusSqrt` at 1/2, linear at 1, `SquareDecay` at 2.
+
+  Computed as `-expm1(p log1p(-u))`. At `p = 1/2` it was the best of the family
+  in arXiv:2405.18392.
+
+  Attributes:
+    power: p, > 0.
+
+  Example:
+    >>> round(float(OneMinusPower(power=3.0)(0.5)), 6)
+    0.875
+  """
+
+  power: Positive
+
+  def factor(
+    self, done: jax.Array, left: jax.Array, ratio: jax.Array
+  ) -> jax.Array:
+    # log 0 where nothing is done yet, and its derivative, are not wanted.
+    begun = done > 0
+    log = jnp.log1p(-jnp.where(begun, left, 0.5))
+    fallen = -jnp.expm1(as_arrays(self).power * log)
+    return _mix(jnp.where(begun, fallen, 1), ratio)
 
 
 @schedule

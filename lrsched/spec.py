@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import typing
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +18,9 @@ import numpy as np
 from lrsched.base import KINDS
 from lrsched.base import Schedule
 from lrsched.base import Spec
+from lrsched.base import Table
 from lrsched.base import field_kinds
+from lrsched.base import leaf_of
 
 FORMAT_VERSION = 1
 MAX_DEPTH = 32  # of nested specs; far beyond use, far below Python's recursion
@@ -39,23 +41,23 @@ def to_dict(spec: Spec) -> dict[str, Any]:
     {'kind': 'Constant', 'lr': 0.1}
   """
   out: dict[str, Any] = {'kind': type(spec).__name__}
-  for name in field_kinds(type(spec)):
-    out[name] = _plain(f'{out["kind"]}.{name}', getattr(spec, name))
+  for name, kind in field_kinds(type(spec)).items():
+    n_axes = 1 if isinstance(leaf_of(kind), Table) else 0
+    out[name] = _plain(f'{out["kind"]}.{name}', getattr(spec, name), n_axes)
   return out
 
 
-def _plain(where: str, value: Any) -> Any:
+def _plain(where: str, value: Any, n_axes: int = 0) -> Any:
   if isinstance(value, Spec):
     return to_dict(value)
   if isinstance(value, tuple):
     return [_plain(f'{where}[{i}]', item) for i, item in enumerate(value)]
   if isinstance(value, (int, float)):
     return value
-  if isinstance(value, jax.core.Tracer) or np.ndim(value) != 0:
-    raise ValueError(
-      f'{where} must be a single known number to be written, got {value!r}'
-    )
-  return np.asarray(value).item()
+  if isinstance(value, jax.core.Tracer) or np.ndim(value) != n_axes:
+    one = 'a known list' if n_axes else 'a single known number'
+    raise ValueError(f'{where} must be {one} to be written, got {value!r}')
+  return np.asarray(value).tolist()
 
 
 def from_dict(data: Any, where: str = 'schedule') -> Schedule:
@@ -78,10 +80,14 @@ def from_dict(data: Any, where: str = 'schedule') -> Schedule:
 def _read(data: Any, kind: Any, where: str, depth: int) -> Any:
   if depth > MAX_DEPTH:
     raise ValueError(f'{where}: specs are nested deeper than {MAX_DEPTH}')
-  if typing.get_origin(kind) is Annotated:
+  if isinstance(leaf_of(kind), Table):
+    if not isinstance(data, list):
+      raise ValueError(f'{where} must be a list, got {_short(data)}')
+    return data  # its values and ranges are the constructor's to check
+  if leaf_of(kind) is not None:
     if not isinstance(data, (int, float)):
       raise ValueError(f'{where} must be a number, got {_short(data)}')
-    return data  # its range is the constructor's to check
+    return data
   if typing.get_origin(kind) is tuple:
     if not isinstance(data, list):
       raise ValueError(f'{where} must be a list, got {_short(data)}')
@@ -211,6 +217,8 @@ def diff(saved: Any, asked: Any, where: str = 'schedule') -> tuple[str, ...]:
       for line in diff(saved.get(k, gone), asked.get(k, gone), f'{where}.{k}')
     )
   if isinstance(saved, list) and isinstance(asked, list):
+    if saved != asked and _is_table(saved) and _is_table(asked):
+      return (f'{where}: {_table_diff(saved, asked)}',)
     if len(saved) == len(asked):
       pairs = enumerate(zip(saved, asked, strict=True))
       return tuple(
@@ -219,6 +227,23 @@ def diff(saved: Any, asked: Any, where: str = 'schedule') -> tuple[str, ...]:
   if saved == asked:
     return ()
   return (f'{where}: {_leaf(saved)} -> {_leaf(asked)}',)
+
+
+def _is_table(values: list[Any]) -> bool:
+  return len(values) > 16 and not isinstance(values[0], (dict, list))
+
+
+def _table_diff(saved: list[Any], asked: list[Any]) -> str:
+  """One line for two long lists of numbers."""
+  pairs = enumerate(zip(saved, asked, strict=False))
+  changed = [i for i, (a, b) in pairs if a != b]
+  n, m = len(saved), len(asked)
+  lengths = f'{n} values -> {m} values, '
+  if not changed:
+    return f'{lengths}the first {min(n, m)} equal'
+  i = changed[0]
+  text = f'{len(changed)} of {min(n, m)} values differ, the first at [{i}]: '
+  return ('' if n == m else lengths) + f'{text}{saved[i]} -> {asked[i]}'
 
 
 def _leaf(value: Any) -> str:

@@ -75,12 +75,24 @@ def scale_by_lr(
   ) -> tuple[optax.Updates, ScaleByLRState]:
     del params
     lr = jnp.asarray(schedule(state.step), state.lr.dtype)
-    wide = lambda u: u.astype(jnp.promote_types(lr.dtype, u.dtype))
-    updates = jax.tree.map(lambda u: (-lr * wide(u)).astype(u.dtype), updates)
+    updates = jax.tree.map(lambda u: minus_lr_times(lr, u), updates)
     step = optax.safe_increment(state.step)
     return updates, ScaleByLRState(step=step, lr=lr)
 
   return optax.GradientTransformation(init, update)
+
+
+def minus_lr_times(lr: jax.Array, update: jax.Array) -> jax.Array:
+  """`-lr * update` in the wider dtype of the two, rounded once to update's."""
+  wide = update.astype(jnp.promote_types(lr.dtype, update.dtype))
+  return (-lr * wide).astype(update.dtype)
+
+
+def states_in(opt_state: optax.OptState, kind: type) -> list[Any]:
+  """Every state of a class inside an optimizer state."""
+  is_state = lambda x: isinstance(x, kind)
+  leaves = jax.tree.leaves(opt_state, is_leaf=is_state)
+  return [leaf for leaf in leaves if is_state(leaf)]
 
 
 def applied_lr(opt_state: optax.OptState) -> jax.Array:
@@ -102,9 +114,7 @@ def applied_lr(opt_state: optax.OptState) -> jax.Array:
     >>> float(applied_lr(tx.init(jnp.zeros(2))))
     0.0
   """
-  is_state = lambda x: isinstance(x, ScaleByLRState)
-  leaves = jax.tree.leaves(opt_state, is_leaf=is_state)
-  found = [leaf for leaf in leaves if is_state(leaf)]
+  found = states_in(opt_state, ScaleByLRState)
   if len(found) != 1:
     raise ValueError(
       f'opt_state must hold one ScaleByLRState, found {len(found)}; '

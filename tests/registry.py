@@ -1,5 +1,7 @@
 """Every kind of schedule once or more: what the property tests run over."""
 
+import numpy as np
+
 import lrsched
 
 SHAPES = {
@@ -12,6 +14,9 @@ SHAPES = {
   'half_life': lrsched.HalfLife(halvings=1.0),
   'inverse': lrsched.InverseDecay(),
   'inverse_sqrt': lrsched.InverseSqrtDecay(),
+  'one_minus_power': lrsched.OneMinusPower(power=1.5),
+  'power_of_left': lrsched.PowerOfLeft(power=1.5),
+  'reflected_exponential': lrsched.ReflectedExponential(beta=0.9),
 }
 
 WSD = lrsched.WSD(
@@ -129,6 +134,79 @@ SCHEDULES = {
       lrsched.Cosine(peak_lr=2e-4, total_steps=40),
     ),
     boundaries=(20, 60),
+  ),
+  'warmup_exponential': lrsched.Warmup(
+    schedule=lrsched.Cosine(peak_lr=1e-3, total_steps=90),
+    warmup_steps=10,
+    from_lr=1e-5,
+    rise=lrsched.ExponentialDecay(),
+  ),
+  'chained': lrsched.Chained(
+    schedules=(
+      lrsched.Cosine(peak_lr=1e-3, final_lr=1e-4, total_steps=100),
+      lrsched.Linear(peak_lr=1.0, total_steps=20),
+      lrsched.Constant(lr=1.0),
+    ),
+    boundaries=(70, 85),
+  ),
+  'rewarm': lrsched.Rewarm(
+    before=lrsched.Cosine(peak_lr=1e-3, final_lr=1e-4, total_steps=50),
+    rewarm_step=45,
+    warmup_steps=5,
+    after=lrsched.Cosine(peak_lr=5e-4, final_lr=1e-4, total_steps=50),
+  ),
+  'rewarm_down': lrsched.Rewarm(
+    before=lrsched.Constant(lr=1e-3),
+    rewarm_step=45,
+    warmup_steps=5,
+    after=lrsched.Linear(peak_lr=5e-4, total_steps=50),
+    rise=lrsched.CosineDecay(),
+  ),
+  'scaled': lrsched.Scaled(schedule=WSD, factor=0.5),
+  'clipped': lrsched.Clipped(
+    schedule=lrsched.InverseSqrt(peak_lr=1e-3, timescale_steps=20),
+    low_lr=5e-4,
+    high_lr=9e-4,
+  ),
+  'product': lrsched.Product(
+    schedules=(
+      lrsched.Warmup(schedule=lrsched.Constant(lr=1e-3), warmup_steps=10),
+      lrsched.Step.of_30_60_90(peak_lr=1.0, total_steps=100),
+    )
+  ),
+  'tied': lrsched.Tied(
+    schedule=lrsched.OneCycle.of_torch(max_lr=1e-3, total_steps=100),
+    low_lr=4e-5,
+    high_lr=1e-3,
+    at_low=0.95,
+    at_high=0.85,
+  ),
+  'stretched': lrsched.Stretched(schedule=WSD, from_steps=90, to_steps=101),
+  'shifted': lrsched.Shifted(schedule=WSD, by_steps=85),
+  'sampled': lrsched.Sampled(
+    schedule=lrsched.REX(peak_lr=1e-3, total_steps=100), every_steps=7
+  ),
+  'ramped': lrsched.Ramped(
+    schedule=lrsched.WSD(
+      peak_lr=1e-3, warmup_steps=5, stable_steps=45, decay_steps=20
+    ),
+    boundaries=(20, 40),
+    batch_sizes=(4, 6, 16),
+  ),
+  'tabulated': lrsched.Tabulated(lrs=np.linspace(1e-3, 1e-4, 13)),
+  'tabulated_long': lrsched.Tabulated(lrs=np.geomspace(1e-3, 1e-5, 110)),
+  'piecewise_linear': lrsched.PiecewiseLinear(
+    steps=(10, 20, 70, 100), lrs=(0.0, 1e-3, 5e-4, 1e-4)
+  ),
+  'table_inside': lrsched.Sequence(
+    schedules=(
+      lrsched.Tabulated(lrs=(1e-3, 2e-3)),
+      lrsched.Scaled(
+        schedule=lrsched.PiecewiseLinear(steps=(0, 50), lrs=(1.0, 0.0)),
+        factor=2e-3,
+      ),
+    ),
+    boundaries=(30,),
   ),
 }
 

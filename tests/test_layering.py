@@ -114,16 +114,29 @@ def module_of(name: str, modules: set[str]) -> str | None:
   return name or None
 
 
-def public_names(root: pathlib.Path) -> set[str]:
-  """What lrsched/__init__.py offers: re-exports `X as X`, and `__version__`."""
-  path = root / 'lrsched' / '__init__.py'
-  names = set()
-  for node in ast.parse(path.read_text()).body:
-    if isinstance(node, ast.ImportFrom | ast.Import):
-      names |= {a.asname for a in node.names if a.asname}
-    elif isinstance(node, ast.Assign):
-      names |= {ast.unparse(t) for t in node.targets} & {'__version__'}
-  return names
+def public_names(root: pathlib.Path) -> dict[str, set[str]]:
+  """What lrsched and each package in it offer: `X as X`, and `__version__`."""
+  public = {}
+  for path in sorted((root / 'lrsched').rglob('__init__.py')):
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+      if isinstance(node, ast.ImportFrom | ast.Import):
+        names |= {a.asname for a in node.names if a.asname}
+      elif isinstance(node, ast.Assign):
+        names |= {ast.unparse(t) for t in node.targets} & {'__version__'}
+    public['.'.join(path.parent.relative_to(root).parts)] = names
+  return public
+
+
+def is_public(name: str, public: dict[str, set[str]]) -> bool:
+  """Whether a name below lrsched is a package, or one that a package offers."""
+  package, _, rest = name.partition('.')
+  while rest:
+    head, _, rest = rest.partition('.')
+    if f'{package}.{head}' not in public:
+      return head in public[package]
+    package = f'{package}.{head}'
+  return True
 
 
 def build_faults(root: pathlib.Path) -> Iterator[str]:
@@ -212,20 +225,19 @@ def purity_faults(root: pathlib.Path) -> Iterator[str]:
 
 
 def public_name_faults(root: pathlib.Path) -> Iterator[str]:
-  """Outside the library, only what `lrsched/__init__.py` exports is used."""
+  """Outside the library, only what `__init__.py` files export is used."""
   public = public_names(root)
   for path, module in sources(root).items():
     if module.partition('.')[0] == 'lrsched':
       continue
     used = [(i.name, i.line) for i in imports(root / path)]
     for node in ast.walk(ast.parse((root / path).read_text())):
-      # `lrsched.x` itself; what hangs on it is the object's own.
-      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        used.append((ast.unparse(node), node.lineno))
+      # `lrsched.x` and `lrsched.x.y`; what hangs on an object is its own.
+      if isinstance(node, ast.Attribute):
+        if isinstance(node.value, ast.Name | ast.Attribute):
+          used.append((ast.unparse(node), node.lineno))
     for name, line in used:
-      first, _, rest = name.partition('.')
-      head = rest.partition('.')[0]
-      if first == 'lrsched' and rest and head not in public:
+      if name.startswith('lrsched.') and not is_public(name, public):
         yield f'{path}:{line}: {name} is not a public name of lrsched'
 
 
@@ -266,18 +278,27 @@ SOUND = {
         visibility = ['//visibility:private'],
     )
     py_library(
+        name = 'laws', srcs = ['lrsched/laws/__init__.py'], deps = [':base'],
+        visibility = ['//trainers:__pkg__'],
+    )
+    py_library(
         name = 'lrsched', srcs = ['lrsched/__init__.py'], deps = [':base'],
         visibility = ['//trainers:__pkg__'],
     )
     py_library(
-        name = 'model', srcs = ['trainers/model.py'], deps = [':lrsched'],
+        name = 'model', srcs = ['trainers/model.py'],
+        deps = [':laws', ':lrsched'],
         visibility = ['//experiments:__pkg__'],
     )
   """,
   'lrsched/base.py': 'import jax\n',
   'lrsched/shapes.py': 'from lrsched import base\n',
   'lrsched/__init__.py': 'from lrsched.base import jax as jax\n',
-  'trainers/model.py': 'import lrsched\n\nlrsched.jax\n',
+  'lrsched/laws/__init__.py': 'from lrsched.base import jax as jax\n',
+  'trainers/model.py': (
+    'import lrsched\nfrom lrsched import laws\n\nlrsched.jax(laws)\n'
+    'lrsched.laws.jax.numpy\n'
+  ),
 }
 
 
@@ -390,6 +411,18 @@ def test_a_sound_tree_has_no_faults(tmp_path):
       'import lrsched\n\nlrsched.base.x()\n',
       public_name_faults,
       'lrsched.base is not a public name',
+    ),
+    (
+      'trainers/model.py',
+      'from lrsched.laws import numpy\n',
+      public_name_faults,
+      'lrsched.laws.numpy is not a public name',
+    ),
+    (
+      'trainers/model.py',
+      'import lrsched\n\nlrsched.laws.fit.x()\n',
+      public_name_faults,
+      'lrsched.laws.fit is not a public name',
     ),
     ('trainers/io_utils.py', '', name_faults, 'name it after what it holds'),
   ],

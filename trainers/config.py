@@ -12,6 +12,8 @@ from typing import Literal
 import lrsched
 from trainers.fields import config
 from trainers.fields import require
+from trainers.horizon import BatchRamp
+from trainers.horizon import check_ramp
 from trainers.optimizer import Optimizer
 from trainers.optimizer import schedules_of
 
@@ -135,6 +137,7 @@ class DataConfig:
     seq_len: tokens a sequence predicts; it occupies seq_len + 1 in the file.
     batch_size: sequences per optimizer update, over all devices and
       accumulation steps.
+    ramp: smaller batches at first; None for the same size throughout.
     seed: order of the sequences; each epoch is shuffled anew.
     cache_dir: folder where a corpus is materialised, once, with its hash.
   """
@@ -142,6 +145,7 @@ class DataConfig:
   source: Docstrings | TextFolder | TokenFile = Docstrings()
   seq_len: int = 128
   batch_size: int = 16
+  ramp: BatchRamp | None = None
   seed: int = 0
   cache_dir: str = 'data-cache'
 
@@ -149,12 +153,27 @@ class DataConfig:
     for name in ('seq_len', 'batch_size'):
       value = getattr(self, name)
       require(value >= 1, f'DataConfig.{name}', value, 'must be >= 1')
+    if self.ramp is not None:
+      check_ramp(self.ramp, self.batch_size)
     require(
       0 <= self.seed < 2**32,
       'DataConfig.seed',
       self.seed,
       'must be in 0..2^32-1',
     )
+
+  def batch_size_at(self, step: int) -> int:
+    """Sequences in update `step`."""
+    return self.ramp.size_at(step) if self.ramp else self.batch_size
+
+  def batch_sizes(self) -> tuple[int, ...]:
+    """Every batch size of the run, in order."""
+    return self.ramp.batch_sizes if self.ramp else (self.batch_size,)
+
+  def samples_at(self, step: int) -> int:
+    """Sequences drawn before update `step`."""
+    boundaries = self.ramp.boundaries if self.ramp else ()
+    return lrsched.samples_at(step, boundaries, self.batch_sizes())
 
 
 @config
@@ -305,10 +324,12 @@ class RunConfig:
       'must be in 1..2^31-1',
     )
     require(
-      self.accum_steps >= 1 and self.data.batch_size % self.accum_steps == 0,
+      self.accum_steps >= 1
+      and all(n % self.accum_steps == 0 for n in self.data.batch_sizes()),
       'RunConfig.accum_steps',
       self.accum_steps,
-      f'must be >= 1 and divide data.batch_size={self.data.batch_size}',
+      f'must be >= 1 and divide data.batch_size={self.data.batch_size}'
+      + (f' and each of {self.data.ramp}' if self.data.ramp else ''),
     )
     require(
       self.ema_decay is None or 0 < self.ema_decay < 1,
@@ -325,6 +346,21 @@ class RunConfig:
       )
     for name, spec in schedules_of(self.optimizer).items():
       _check_schedule(f'optimizer.{name}', spec, self.total_steps)
+      _check_ramps(f'optimizer.{name}', spec, self.data.ramp)
+
+
+def _check_ramps(
+  where: str, spec: lrsched.Schedule, ramp: BatchRamp | None
+) -> None:
+  """Raises ValueError if a schedule follows another ramp than the data."""
+  if isinstance(spec, lrsched.Ramped):
+    asked = ramp and (ramp.boundaries, ramp.batch_sizes)
+    require(
+      (spec.boundaries, spec.batch_sizes) == asked,
+      where,
+      spec,
+      f'must have the ramp of the data, {ramp}: make it by ramp.schedule(...)',
+    )
 
 
 def _check_schedule(

@@ -7,6 +7,8 @@ token and every token but the first of the file is predicted once per epoch.
 
 from __future__ import annotations
 
+import math
+
 import grain
 import numpy as np
 
@@ -48,14 +50,17 @@ def train_iterator(
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.DatasetIterator[np.ndarray]:
-  """Endless batches of this process, a pure function of the arguments.
+  """Endless parts of batches of this process, for `next_batch` to join.
+
+  A pure function of the arguments. A part is a whole batch, or the greatest
+  size that all batches of a ramp are multiples of.
 
   Every window occurs exactly once per epoch, and a batch may straddle two
   epochs. The order depends on the seed and the corpus only, not on the number
   of processes: together they always hold the same sequences at a step.
 
   The iterator starts no thread. Its state (`get_state`, `set_state`, or saved
-  as an Orbax checkpointable) is the number of batches drawn.
+  as an Orbax checkpointable) is the number of parts drawn.
 
   Args:
     corpus: the materialised text or tokens.
@@ -64,17 +69,19 @@ def train_iterator(
     process_count: number of shares.
 
   Returns:
-    An iterator over int32 arrays [batch_size / process_count, seq_len + 1].
+    An iterator over int32 arrays [part / process_count, seq_len + 1].
 
   Raises:
-    ValueError: if the batch does not divide over the processes or the corpus
+    ValueError: if a batch does not divide over the processes or the corpus
       does not hold one window.
   """
   n_windows = windows_per_epoch(corpus, config.seq_len)
-  if config.batch_size % process_count:
+  part = math.gcd(*config.batch_sizes())
+  if part % process_count:
     raise ValueError(
       'DataConfig.batch_size must be a multiple of the number of processes, '
-      f'got {config.batch_size} for {process_count}; change either.'
+      f'got {config.ramp or config.batch_size} for {process_count}; change '
+      'either.'
     )
   if not 0 <= process_index < process_count:
     raise ValueError(
@@ -94,10 +101,20 @@ def train_iterator(
     grain.MapDataset.range(n_windows)
     .shuffle(seed=seed)
     .repeat()[process_index::process_count]
-    .batch(config.batch_size // process_count, batch_fn=read)
+    .batch(part // process_count, batch_fn=read)
     # Reads come from the page cache: a thread pool only costs (3x the time).
     .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
   )
+
+
+def next_batch(
+  data: grain.DatasetIterator[np.ndarray], config: DataConfig, step: int
+) -> np.ndarray:
+  """This process's share of the batch of update `step`, int32."""
+  parts = config.batch_size_at(step) // math.gcd(*config.batch_sizes())
+  if parts == 1:
+    return next(data)
+  return np.concatenate([next(data) for _ in range(parts)])
 
 
 def eval_batches(

@@ -21,6 +21,11 @@ def _fits(value: Any, kind: Any) -> bool:
   if origin is tuple:
     item = typing.get_args(kind)[0]
     return isinstance(value, tuple) and all(_fits(v, item) for v in value)
+  if origin is dict:
+    of_key, of_item = typing.get_args(kind)
+    return isinstance(value, dict) and all(
+      _fits(k, of_key) and _fits(v, of_item) for k, v in value.items()
+    )
   if kind is Any:
     return True
   if kind is float:
@@ -38,6 +43,8 @@ def _kind_name(kind: Any) -> str:
     return ' or '.join(map(repr, typing.get_args(kind)))
   if typing.get_origin(kind) is tuple:
     return f'a tuple of {_kind_name(typing.get_args(kind)[0])}'
+  if typing.get_origin(kind) is dict:
+    return 'a dict of {} to {}'.format(*map(_kind_name, typing.get_args(kind)))
   names = {types.NoneType: 'None', float: 'a finite number'}
   return names.get(kind, kind.__name__)
 

@@ -13,6 +13,43 @@ from __future__ import annotations
 import fractions
 import math
 
+import lrsched
+from trainers.fields import config
+from trainers.fields import require
+
+
+@config
+class BatchRamp:
+  """Smaller batches at first, in stages; each batch size is compiled once.
+
+  Attributes:
+    boundaries: first update of each batch size but the first, rising.
+    batch_sizes: sequences per update, one more than the boundaries; the last is
+      the run's `batch_size`.
+  """
+
+  boundaries: tuple[int, ...]
+  batch_sizes: tuple[int, ...]
+
+  def check(self) -> None:
+    # The rules of a ramp are the schedule's.
+    self.schedule(lrsched.Constant(lr=0.0))
+
+  def schedule(self, schedule: lrsched.Schedule) -> lrsched.Ramped:
+    """A schedule in updates of the full batch size, on this ramp.
+
+    It ends at the samples it was given; its `end_step` is the run's length.
+    """
+    return lrsched.Ramped(
+      schedule=schedule,
+      boundaries=self.boundaries,
+      batch_sizes=self.batch_sizes,
+    )
+
+  def size_at(self, step: int) -> int:
+    """Sequences in update `step`."""
+    return self.batch_sizes[sum(step >= b for b in self.boundaries)]
+
 
 def _check_count(name: str, value: int) -> None:
   if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -30,16 +67,19 @@ def _exact(name: str, value: float) -> fractions.Fraction:
   return fractions.Fraction(repr(value))
 
 
-def steps_from_tokens(tokens: int, *, batch_size: int, seq_len: int) -> int:
+def steps_from_tokens(
+  tokens: int, *, batch_size: int, seq_len: int, ramp: BatchRamp | None = None
+) -> int:
   """The fewest steps that train on at least `tokens` tokens.
 
   Args:
     tokens: budget, an integer >= 1.
     batch_size: sequences per step.
     seq_len: tokens predicted per sequence.
+    ramp: of the batch size, if the run has one.
 
   Returns:
-    `tokens / (batch_size * seq_len)`, rounded up.
+    `tokens / (batch_size * seq_len)`, rounded up, without a ramp.
 
   Raises:
     ValueError: if an argument is not an integer >= 1.
@@ -47,7 +87,21 @@ def steps_from_tokens(tokens: int, *, batch_size: int, seq_len: int) -> int:
   _check_count('tokens', tokens)
   _check_count('batch_size', batch_size)
   _check_count('seq_len', seq_len)
-  return -(-tokens // (batch_size * seq_len))
+  if ramp is None:
+    return -(-tokens // (batch_size * seq_len))
+  check_ramp(ramp, batch_size)
+  samples = -(-tokens // seq_len)
+  return lrsched.steps_for_samples(samples, ramp.boundaries, ramp.batch_sizes)
+
+
+def check_ramp(ramp: BatchRamp, batch_size: int) -> None:
+  """Raises ValueError unless a ramp ends at the run's batch size."""
+  require(
+    ramp.batch_sizes[-1] == batch_size,
+    'BatchRamp.batch_sizes',
+    ramp.batch_sizes,
+    f'must end with batch_size={batch_size}',
+  )
 
 
 def steps_from_epochs(

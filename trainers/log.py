@@ -113,7 +113,7 @@ class Log:
     row = {
       'eval_loss': result.mean,
       'eval_se': result.standard_error,
-      'epochs': done * self._config.data.batch_size / self._windows(),
+      'epochs': self._config.data.samples_at(done) / self._windows(),
     }
     if self._corpus.bytes_per_token is not None:
       nats_per_byte = result.mean / self._corpus.bytes_per_token
@@ -144,9 +144,10 @@ class Log:
     _check_finite(step, row)
     since, self._since = self._since, (step + 1, time.monotonic())
     if since is not None and step + 1 > since[0]:
-      updates_per_s = (step + 1 - since[0]) / (self._since[1] - since[1])
       data = self._config.data
-      tokens_per_s = updates_per_s * data.batch_size * data.seq_len
+      sequences = data.samples_at(step + 1) - data.samples_at(since[0])
+      seconds = self._since[1] - since[1]
+      tokens_per_s = sequences * data.seq_len / seconds
       row['tokens_per_s'] = tokens_per_s
       if self._peak_flops is not None:
         flops_per_s = tokens_per_s * self._flops_per_token

@@ -42,7 +42,7 @@ _LAYOUT = {
     'train and evaluation': ['Multiline', ['^loss$', '^(ema_)?eval_loss$']],
     'bits per byte': ['Multiline', ['^eval_bits_per_byte$']],
   },
-  'Learning rate': {'as applied': ['Multiline', ['^lr(_.*)?$']]},
+  'Learning rate': {'as applied': ['Multiline', ['^lr([_/].*)?$']]},
   'Gradients': {
     'gradient norm': ['Multiline', ['^grad_norm']],
     'update / parameter ratio': ['Multiline', ['^update_ratio$']],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import jax
@@ -19,6 +20,8 @@ import lrsched
 from trainers.fields import config
 from trainers.fields import require
 from trainers.fields import to_dict
+
+Groups = dict[str, lrsched.Schedule | None]
 
 
 @config
@@ -32,6 +35,9 @@ class AdamW:
     eps: added to the root of the second moment.
     weight_decay: multiplies the LR; norm scales are not decayed.
     clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+    groups: schedules of parameters whose whole path matches a pattern (as in
+      `lrsched.scale_by_group_lr`), None to freeze them; the others follow
+      `schedule`. No parameter may match two.
   """
 
   schedule: lrsched.Schedule
@@ -40,13 +46,14 @@ class AdamW:
   eps: float = 1e-8
   weight_decay: float = 0.1
   clip_norm: float | None = 1.0
+  groups: Groups = dataclasses.field(default_factory=dict)
 
   def check(self) -> None:
     for name in ('b1', 'b2'):
       value = getattr(self, name)
       require(0 <= value < 1, f'AdamW.{name}', value, 'must be in [0, 1)')
     require(self.eps > 0, 'AdamW.eps', self.eps, 'must be > 0')
-    _check_decay_and_clip(self)
+    _check_common(self)
 
 
 @config
@@ -80,7 +87,7 @@ class Muon:
       value = getattr(self, name)
       require(0 <= value < 1, f'Muon.{name}', value, 'must be in [0, 1)')
     require(self.eps > 0, 'Muon.eps', self.eps, 'must be > 0')
-    _check_decay_and_clip(self)
+    _check_common(self)
 
 
 @config
@@ -93,12 +100,14 @@ class Optax:
     schedule: the learning rate.
     arguments: further arguments of that function, by name.
     clip_norm: greatest global L2 norm of the gradient; None for no clipping.
+    groups: as in `AdamW`.
   """
 
   name: str
   schedule: lrsched.Schedule
   arguments: dict = dataclasses.field(default_factory=dict)
   clip_norm: float | None = None
+  groups: Groups = dataclasses.field(default_factory=dict)
 
   def check(self) -> None:
     require(
@@ -114,7 +123,7 @@ class Optax:
         f'Optax.arguments must hold JSON values, got {self.arguments!r} '
         f"({error}); give a dtype by its name, such as 'bfloat16'"
       ) from error
-    _check_decay_and_clip(self)
+    _check_common(self)
     try:
       _named(self)
     except (AttributeError, TypeError) as error:
@@ -124,7 +133,7 @@ class Optax:
       ) from error
 
 
-def _check_decay_and_clip(self: AdamW | Muon | Optax) -> None:
+def _check_common(self: AdamW | Muon | Optax) -> None:
   owner = type(self).__name__
   decay = getattr(self, 'weight_decay', 0.0)
   require(decay >= 0, f'{owner}.weight_decay', decay, 'must be >= 0')
@@ -134,18 +143,33 @@ def _check_decay_and_clip(self: AdamW | Muon | Optax) -> None:
     self.clip_norm,
     'must be > 0; None switches clipping off',
   )
+  if groups := groups_of(self):
+    lrsched.scale_by_group_lr(groups)  # raises if a pattern is not one
 
 
 Optimizer = AdamW | Muon | Optax
 Schedules = dict[str, lrsched.Schedule]
+REST = '.*'  # the group of what is in no group: the main schedule's
+
+
+def groups_of(optimizer: Optimizer) -> Groups:
+  """The groups with a schedule of their own; {} if there are none."""
+  return getattr(optimizer, 'groups', {})
 
 
 def schedules_of(optimizer: Optimizer) -> Schedules:
-  """The schedules of an optimizer by field name; 'schedule' is the main one."""
+  """The schedules of an optimizer by field name; 'schedule' is the main one.
+
+  That of a group is named 'groups.' and its pattern; a frozen one has none.
+  """
+  fields = {
+    f.name: getattr(optimizer, f.name) for f in dataclasses.fields(optimizer)
+  }
+  groups = {f'groups.{p}': s for p, s in groups_of(optimizer).items()}
   return {
-    f.name: getattr(optimizer, f.name)
-    for f in dataclasses.fields(optimizer)
-    if isinstance(getattr(optimizer, f.name), lrsched.Schedule)
+    name: value
+    for name, value in (fields | groups).items()
+    if isinstance(value, lrsched.Schedule)
   }
 
 
@@ -162,23 +186,49 @@ def make_optimizer(
   if optimizer.clip_norm is not None:
     parts.append(optax.clip_by_global_norm(optimizer.clip_norm))
   if isinstance(optimizer, AdamW):
-    parts.append(_adamw(optimizer, schedules['schedule']))
+    parts.append(_adamw(optimizer, _times_lr(optimizer, schedules)))
   elif isinstance(optimizer, Muon):
+    adam = lrsched.scale_by_lr(schedules['adam_schedule'])
     groups = {
       'muon': _muon(optimizer, schedules['schedule']),
-      'adam': _adamw(optimizer, schedules['adam_schedule']),
+      'adam': _adamw(optimizer, adam),
     }
     parts.append(optax.partition(groups, _muon_groups))
   else:
-    parts.append(_optax(optimizer, schedules['schedule']))
+    parts.append(_optax(optimizer, _times_lr(optimizer, schedules)))
   return optax.chain(*parts)
 
 
-def _adamw(c: AdamW | Muon, schedule: lrsched.Schedule) -> Any:
+def _times_lr(
+  c: AdamW | Optax, schedules: Schedules
+) -> optax.GradientTransformation:
+  """The last link of a chain, with the groups that the config has."""
+  if not c.groups:
+    return lrsched.scale_by_lr(schedules['schedule'])
+  groups = {p: schedules.get(f'groups.{p}') for p in c.groups}
+  tx = lrsched.scale_by_group_lr({**groups, REST: schedules['schedule']})
+
+  def init(params: Any) -> Any:
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    names = [_name(path) for path, _ in paths]
+    found = {n: [p for p in c.groups if re.fullmatch(p, n)] for n in names}
+    for name, patterns in found.items():
+      # A config is compared and hashed without regard to the order of a dict,
+      # so the order must not decide.
+      rule = f'must take {name} once: exclude it from one by (?!PATH$)'
+      require(len(patterns) < 2, 'optimizer.groups', patterns, rule)
+    rule = 'must leave parameters to schedule: drop the group that follows it'
+    require(not all(found.values()), 'optimizer.groups', [*c.groups], rule)
+    return tx.init(params)
+
+  return optax.GradientTransformation(init, tx.update)
+
+
+def _adamw(c: AdamW | Muon, times_lr: optax.GradientTransformation) -> Any:
   return optax.chain(
     optax.scale_by_adam(b1=c.b1, b2=c.b2, eps=c.eps),
     optax.add_decayed_weights(c.weight_decay, mask=decays),
-    lrsched.scale_by_lr(schedule),
+    times_lr,
   )
 
 
@@ -203,12 +253,10 @@ def _named(c: Optax) -> optax.GradientTransformation:
   return getattr(where, c.name)(learning_rate=1.0, **c.arguments)
 
 
-def _optax(c: Optax, schedule: lrsched.Schedule) -> Any:
+def _optax(c: Optax, times_lr: optax.GradientTransformation) -> Any:
   # With a learning rate of 1 the named optimizer gives minus its direction; the
   # LR, and the sign, are then applied where every other one is.
-  return optax.chain(
-    _named(c), optax.scale(-1.0), lrsched.scale_by_lr(schedule)
-  )
+  return optax.chain(_named(c), optax.scale(-1.0), times_lr)
 
 
 def _name(path: Any) -> str:
@@ -240,7 +288,14 @@ def _matrix_axes(params: Any) -> Any:
 
 
 def applied_lrs(optimizer: Optimizer, opt_state: Any) -> dict:
-  """The LRs of the last update, read from the state: one for each schedule."""
+  """The LRs of the last update, read from the state: one for each schedule.
+
+  Those of groups are named 'lr/' and the pattern; a frozen one's is 0.
+  """
+  if groups_of(optimizer):
+    lrs = lrsched.applied_lrs(opt_state)
+    main = {'lr': lrs.pop(REST)}
+    return main | {f'lr/{pattern}': lr for pattern, lr in lrs.items()}
   if not isinstance(optimizer, Muon):
     return {'lr': lrsched.applied_lr(opt_state)}
   groups = opt_state[-1].inner_states

@@ -20,6 +20,7 @@ from trainers.optimizer import Schedules
 REPLACEABLE = (
   'config.optimizer.schedule',
   'config.optimizer.adam_schedule',
+  'config.optimizer.groups',
   'config.total_steps',
   'config.eval',
   'config.checkpoint',
@@ -260,11 +261,17 @@ def _check_length(resolved: dict[str, Any], step: int) -> None:
 def _schedule_notes(
   saved: dict[str, Any], schedules: Schedules, step: int, policy: lrsched.Policy
 ) -> tuple[str, ...]:
-  """The LR of the next update under the saved and the asked schedules."""
+  """What a change of schedule does: the next LR, its phase, the end."""
   notes: list[str] = []
+  optimizer = saved['optimizer']
+  groups = optimizer.get('groups', {}).items()
+  specs = optimizer | {f'groups.{pattern}': spec for pattern, spec in groups}
   for name, asked in schedules.items():
-    if name in saved['optimizer']:
-      old = lrsched.from_dict(saved['optimizer'][name], f'optimizer.{name}')
+    if specs.get(name) is not None:  # there, and not frozen
+      old = lrsched.from_dict(specs[name], f'optimizer.{name}')
       plan = lrsched.plan_restore(old, step, asked, policy)
-      notes += [line for line in plan.diff if line.startswith('LR of')]
+      which = '' if name == 'schedule' else f'optimizer.{name}: '
+      # The changed fields are in the diff of the configs.
+      lines = [n for n in plan.diff if not n.startswith('schedule.')]
+      notes += [which + line for line in lines]
   return tuple(notes)

@@ -7,6 +7,7 @@ the folder, the checkpoint. Then the folder is written, then the step compiles.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import importlib.metadata
 import json
@@ -26,6 +27,7 @@ from trainers.config import RunConfig
 from trainers.corpus import Corpus
 from trainers.corpus import materialise
 from trainers.data import eval_batches
+from trainers.data import next_batch
 from trainers.data import train_iterator
 from trainers.data import windows_per_epoch
 from trainers.evaluate import EvalResult
@@ -36,6 +38,7 @@ from trainers.evaluate import summarise
 from trainers.fields import to_dict
 from trainers.log import Log
 from trainers.log import eval_file
+from trainers.optimizer import Muon
 from trainers.optimizer import schedules_of
 from trainers.sharding import check_batch
 from trainers.sharding import check_processes
@@ -78,7 +81,8 @@ def run(
       from before.
   """
   mesh = make_mesh(config.mesh)
-  check_batch('data', config.data.batch_size, config.accum_steps, mesh)
+  for batch_size in config.data.batch_sizes():
+    check_batch('data', batch_size, config.accum_steps, mesh)
   check_batch('eval', config.eval.batch_size, 1, mesh)
   check_processes(mesh)
   abstract = abstract_state(config, mesh)
@@ -101,7 +105,7 @@ def run(
   state = None
   if start.root is not None:
     saved_data = data if start.same_data else None
-    state = checkpoint.load(start.root, start.step, abstract, saved_data)
+    state = _load(config, mesh, abstract, start.root, start.step, saved_data)
   if jax.process_count() > 1:
     # All have read the folder before the first of them writes to it.
     multihost_utils.sync_global_devices('planned')
@@ -110,9 +114,8 @@ def run(
     if is_writer:
       _write_folder(workdir, resolved, start)
     for name, spec in schedules.items():
-      lr = lrsched.lr_at(spec, start.step)
-      text = f'{workdir}: {name}: LR of update {start.step} is {lr:.4g}'
-      print(text, file=sys.stderr)
+      text = _lr_lines(spec, start.step, config.total_steps)
+      print(f'{workdir}: {name}: {text}', file=sys.stderr)
     with jax.set_mesh(mesh):
       if state is None:
         # One program: eager initialisation would compile dozens of small ones.
@@ -122,6 +125,47 @@ def run(
       return _train_from(
         config, workdir, resolved, mesh, corpus, batches, start, state, data
       )
+
+
+def _load(
+  config: RunConfig,
+  mesh: Mesh,
+  abstract: TrainState,
+  root: pathlib.Path,
+  step: int,
+  data: Any,
+) -> TrainState:
+  """The saved state; if other groups made it, its record of LRs begins anew."""
+  saved = checkpoint.load_metadata(root, step)['config']['optimizer']
+  patterns = saved.get('groups', {}).keys()
+  if isinstance(config.optimizer, Muon) or (
+    patterns == config.optimizer.groups.keys()
+  ):
+    return checkpoint.load(root, step, abstract, data)
+  # Which groups are frozen, and what schedules others have, is not in the tree.
+  groups = dict.fromkeys(patterns)
+  optimizer = dataclasses.replace(config.optimizer, groups=groups)
+  config = dataclasses.replace(config, optimizer=optimizer)
+  state = checkpoint.load(root, step, abstract_state(config, mesh), data)
+  *before, (*links, old) = state.opt_state
+  record = jax.tree.map(
+    lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding),
+    abstract.opt_state[-1][-1],
+  )
+  record = record._replace(step=old.step)
+  return state._replace(opt_state=(*before, (*links, record)))
+
+
+def _lr_lines(spec: lrsched.Schedule, step: int, total_steps: int) -> str:
+  """The next LR; the last one too, if the run ends before its schedule."""
+  text = f'LR of update {step} is {lrsched.lr_at(spec, step):.4g}'
+  if spec.end_step is None or spec.end_step == total_steps:
+    return text
+  last = lrsched.lr_at(spec, total_steps - 1)
+  return (
+    f'{text}; the run ends at step {total_steps}, before the schedule does at '
+    f'{spec.end_step}, with a last LR of {last:.4g}'
+  )
 
 
 def _last_losses(workdir: pathlib.Path, step: int) -> np.ndarray:
@@ -239,7 +283,8 @@ def _loop(
   eval_batches = place_eval_batches(eval_tokens, mesh)
   last, keep = config.total_steps, config.checkpoint.keep_steps
   for step in range(first_step, last):
-    tokens = place_batch(next(data), config.accum_steps, mesh)
+    batch = next_batch(data, config.data, step)
+    tokens = place_batch(batch, config.accum_steps, mesh)
     state, metrics = train_step(state, tokens, schedules)
     log.train(step, metrics)
     done = step + 1

@@ -28,6 +28,7 @@ from trainers.model import Decoder
 from trainers.model import next_token_loss
 from trainers.optimizer import Schedules
 from trainers.optimizer import applied_lrs
+from trainers.optimizer import groups_of
 from trainers.optimizer import make_optimizer
 from trainers.optimizer import schedules_of
 from trainers.sharding import BATCH_AXES
@@ -88,10 +89,11 @@ def train_step_for(config: RunConfig, mesh: Mesh) -> Step:
     for name, value in to_dict(config.optimizer).items()
     if name not in schedules_of(config.optimizer)
   }
+  frozen = {p: s is None for p, s in groups_of(config.optimizer).items()}
   key = json.dumps(
     [
       to_dict(config.model),
-      optimizer,
+      optimizer | {'groups': frozen},
       config.ema_decay,
       config.log.grad_norm_l1,
       [[axis, n] for axis, n in mesh.shape.items()],

@@ -1,4 +1,4 @@
-"""Warmup and Sequence."""
+"""Warmup, Sequence, Chained and Rewarm."""
 
 import jax
 import jax.numpy as jnp
@@ -127,3 +127,130 @@ def test_lengths_that_would_wrap_are_refused():
     lrsched.Warmup(schedule=long, warmup_steps=1)
   with pytest.raises(ValueError, match='Sequence: the lengths must sum to'):
     lrsched.Sequence(schedules=(long, long), boundaries=(1,))
+
+
+def test_exponential_warmup_rises_by_equal_ratios():
+  warm = lrsched.Warmup(
+    schedule=lrsched.Constant(lr=1e-3),
+    warmup_steps=10,
+    from_lr=1e-5,
+    rise=lrsched.ExponentialDecay(),
+  )
+  expected = 1e-5 * 100 ** (np.arange(1, 11) / 10)
+  np.testing.assert_allclose(warm(jnp.arange(10)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('from_lr', [2e-4, 1e-3, 5e-3])
+def test_warmup_from_an_lr_below_at_or_above(from_lr):
+  warm = lrsched.Warmup(
+    schedule=lrsched.Constant(lr=1e-3), warmup_steps=4, from_lr=from_lr
+  )
+  expected = from_lr + (1e-3 - from_lr) * np.asarray([0.25, 0.5, 0.75, 1, 1])
+  np.testing.assert_allclose(warm(jnp.arange(5)), expected, rtol=1e-6)
+
+
+def test_exponential_warmup_needs_something_to_rise_from():
+  with pytest.raises(ValueError, match=r'Warmup\.from_lr must be > 0 with Exp'):
+    lrsched.Warmup(
+      schedule=lrsched.Constant(lr=1.0),
+      warmup_steps=4,
+      rise=lrsched.ExponentialDecay(),
+    )
+
+
+COSINE_THEN_LINE = lrsched.Chained(
+  schedules=(
+    lrsched.Warmup(
+      schedule=lrsched.Cosine(peak_lr=1e-3, final_lr=1e-4, total_steps=900),
+      warmup_steps=100,
+    ),
+    lrsched.Linear(peak_lr=7.0, total_steps=50),
+  ),
+  boundaries=(800,),
+)
+
+
+def test_chained_starts_each_piece_where_the_last_one_stands():
+  first = COSINE_THEN_LINE.schedules[0]
+  lrs = COSINE_THEN_LINE(jnp.arange(851))
+  np.testing.assert_array_equal(lrs[:800], first(jnp.arange(800)))
+  line = float(first(800)) * (1 - np.arange(51) / 50)
+  np.testing.assert_allclose(lrs[800:], line, rtol=1e-6)
+
+
+def test_chained_joins_stay_closed_in_a_sweep():
+  jump = jax.jit(lambda s: s(800) / s.schedules[0](800))
+  for peak_lr in (1e-3, 2e-3):
+    spec = jax.tree.map(lambda x: x, COSINE_THEN_LINE)
+    object.__setattr__(spec.schedules[0].schedule, 'peak_lr', peak_lr)
+    assert float(jump(lrsched.as_arrays(spec))) == pytest.approx(1, rel=1e-6)
+
+
+def test_chained_refuses_a_piece_that_starts_at_nothing():
+  with pytest.raises(
+    ValueError, match=r'Chained.schedules\[1\] must be above 0'
+  ):
+    lrsched.Chained(
+      schedules=(
+        lrsched.Constant(lr=1.0),
+        lrsched.PiecewiseLinear(steps=(0, 5), lrs=(0.0, 1.0)),
+      ),
+      boundaries=(5,),
+    )
+
+
+def test_rewarm_is_old_run_then_warmup_then_new_schedule():
+  """The 405M continual run of arXiv:2403.08763, a thousand times shorter."""
+  before = lrsched.Warmup(
+    schedule=lrsched.Cosine(peak_lr=3e-4, final_lr=3e-5, total_steps=99),
+    warmup_steps=1,
+  )
+  after = lrsched.Cosine(peak_lr=3e-4, final_lr=3e-5, total_steps=90)
+  run = lrsched.Rewarm(
+    before=before, rewarm_step=100, warmup_steps=10, after=after
+  )
+  lrs = np.asarray(run(jnp.arange(210)))
+  np.testing.assert_array_equal(lrs[:100], before(jnp.arange(100)))
+  rise = 3e-5 + 2.7e-4 * np.arange(1, 11) / 10
+  np.testing.assert_allclose(lrs[100:110], rise, rtol=1e-6)
+  np.testing.assert_allclose(lrs[110:200], after(jnp.arange(90)), rtol=1e-6)
+  assert run.end_step == 200
+  assert [p.name for p in run.phases()] == [
+    *('warmup', 'decay', 'warmup', 'decay')
+  ]
+
+
+def test_rewarm_without_warmup_jumps():
+  run = lrsched.Rewarm(
+    before=lrsched.Constant(lr=1.0),
+    rewarm_step=5,
+    warmup_steps=0,
+    after=lrsched.Constant(lr=3.0),
+  )
+  assert [float(run(t)) for t in (4, 5)] == [1.0, 3.0]
+
+
+def test_exponential_rewarm_needs_an_lr_to_rise_from():
+  with pytest.raises(ValueError, match='LR at rewarm_step must be > 0'):
+    lrsched.Rewarm(
+      before=lrsched.Linear(peak_lr=1.0, total_steps=5),
+      rewarm_step=5,
+      warmup_steps=2,
+      after=lrsched.Constant(lr=1.0),
+      rise=lrsched.ExponentialDecay(),
+    )
+
+
+def test_stable_then_decay_of_octothinker():
+  """arXiv:2506.20512 at 3B: 2e-5, then a cosine to a tenth in 5000 steps."""
+  run = lrsched.Sequence(
+    schedules=(
+      lrsched.Constant(lr=2e-5),
+      lrsched.Cosine(peak_lr=2e-5, final_lr=2e-6, total_steps=5000),
+    ),
+    boundaries=(50_000,),
+  )
+  values = [float(run(t)) for t in (0, 49_999, 50_000, 52_500, 55_000)]
+  np.testing.assert_allclose(
+    values, [2e-5, 2e-5, 2e-5, 1.1e-5, 2e-6], rtol=1e-6
+  )

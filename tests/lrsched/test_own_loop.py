@@ -38,6 +38,8 @@ def test_a_branched_decay_is_the_run_that_had_it_from_the_start():
     'schedule.stable_steps: 35 -> 15',
     'schedule.decay_steps: 10 -> 8',
     'LR of update 20: 0.1 -> 0.1',
+    'phase of update 20: stable -> decay',
+    'schedule ends: at step 50 -> at step 28',
   )
   branched, _, lrs = train(params, state, plan.spec, plan.step, 28)
   whole, _, all_lrs = train(jnp.zeros(3), None, TRUNK.decay_from(20, 8), 0, 28)

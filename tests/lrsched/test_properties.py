@@ -35,7 +35,7 @@ def test_value_and_gradient_are_finite_everywhere(name):
     assert lr.dtype == jnp.float32
     for leaf in jax.tree.leaves(grad):
       if leaf.dtype != jax.dtypes.float0:
-        assert np.isfinite(leaf), t
+        assert np.isfinite(leaf).all(), t
 
 
 @every
@@ -48,16 +48,23 @@ def test_gradient_matches_a_finite_difference(name):
     total = lambda r: jnp.vdot(join(spec, r, whole)(steps), 1.0 + steps % 7)
     grad = jax.grad(total)(real)
     for i, leaf in enumerate(real):
-      h = max(1e-6 * float(leaf), 1e-9)
-      up = [x + h * (j == i) for j, x in enumerate(real)]
-      down = [x - h * (j == i) for j, x in enumerate(real)]
-      # A floor at 0 has a derivative from above only.
-      slope = (
-        (total(up) - total(down)) / (2 * h)
-        if leaf > h
-        else (total(up) - total(real)) / h
-      )
-      np.testing.assert_allclose(grad[i], slope, rtol=1e-5, atol=1e-8)
+      # Of a long table a few entries: each costs two evaluations.
+      for k in range(0, leaf.size, max(1, leaf.size // 8)):
+        value = float(leaf.ravel()[k])
+        h = max(1e-6 * value, 1e-9)
+        move = lambda h, i=i, k=k: [
+          x.ravel().at[k].add(h).reshape(x.shape) if j == i else x
+          for j, x in enumerate(real)
+        ]
+        # A floor at 0 has a derivative from above only.
+        slope = (
+          (total(move(h)) - total(move(-h))) / (2 * h)
+          if value > h
+          else (total(move(h)) - total(real)) / h
+        )
+        np.testing.assert_allclose(
+          grad[i].ravel()[k], slope, rtol=1e-5, atol=1e-8
+        )
 
 
 def split_reals(spec):
@@ -98,8 +105,9 @@ def test_sweep_of_values_and_lengths_traces_once(name):
     traces += 1
     return spec(t)
 
-  changed = jax.tree.map(lambda x: x if isinstance(x, int) else 0.5 * x, spec)
-  longer = jax.tree.map(lambda x: 2 * x if isinstance(x, int) else x, spec)
+  is_whole = lambda x: np.issubdtype(np.asarray(x).dtype, np.integer)
+  changed = jax.tree.map(lambda x: x if is_whole(x) else 0.5 * x, spec)
+  longer = jax.tree.map(lambda x: 2 * x if is_whole(x) else x, spec)
   for s in (spec, changed, longer):
     np.testing.assert_allclose(
       at(lrsched.as_arrays(s), 30), s(30), rtol=1e-6, atol=1e-12
@@ -127,6 +135,8 @@ def test_json_round_trip_is_exact(name):
 @every
 def test_repr_is_python(name):
   spec = SCHEDULES[name]
+  if 'sha256' in repr(spec):
+    pytest.skip('a long table shows its hash')
   assert eval(repr(spec), vars(lrsched)) == spec
 
 
@@ -151,6 +161,38 @@ def test_optax_takes_it_as_a_learning_rate(name):
   for t in range(3):
     update, state = tx.update(jnp.ones(2), state, params)
     np.testing.assert_allclose(update, -spec(t) * jnp.ones(2), rtol=1e-6)
+
+
+@every
+def test_bfloat16_updates_are_multiplied_in_float32(name):
+  spec = SCHEDULES[name]
+  tx = lrsched.scale_by_lr(spec)
+  update = jnp.asarray([1.0, 3.0], jnp.bfloat16)
+  scaled, state = tx.update(update, tx.init(update))
+  assert scaled.dtype == jnp.bfloat16
+  assert state.lr.dtype == jnp.float32
+  exact = -np.float32(spec(0)) * np.asarray(update, np.float32)
+  np.testing.assert_array_equal(scaled, exact.astype(jnp.bfloat16))
+
+
+@every
+def test_a_resumed_optimizer_goes_on_as_if_uninterrupted(name):
+  """Through JSON and saved numbers, as a checkpoint would hold them."""
+  spec = SCHEDULES[name]
+
+  def walk(spec, state, n):
+    tx, lrs = lrsched.scale_by_lr(spec), []
+    for _ in range(n):
+      _, state = tx.update(jnp.ones(()), state)
+      lrs.append(float(lrsched.applied_lr(state)))
+    return state, lrs
+
+  first = lrsched.scale_by_lr(spec).init(jnp.ones(()))
+  _, whole = walk(spec, first, 6)
+  state, before = walk(spec, first, 3)
+  text, saved = lrsched.to_json(spec), jax.tree.map(np.asarray, state)
+  _, after = walk(lrsched.from_json(text), saved, 3)
+  assert before + after == whole
 
 
 @every

@@ -24,9 +24,36 @@ def test_a_changed_schedule_is_shown_with_its_lrs(policy):
     'schedule.peak_lr: 0.001 -> 0.0005',
     'schedule.stable_steps: 70 -> 100',
     'LR of update 40: 0.001 -> 0.0005',
+    'schedule ends: at step 100 -> at step 130',
   )
   assert plan.spec == asked
   assert plan.step == 40
+
+
+def test_a_moved_phase_is_shown():
+  """A longer horizon can put a decaying run back into its stable phase."""
+  longer = dataclasses.replace(WSD, stable_steps=100)
+  plan = lrsched.plan_restore(WSD, 90, longer, 'replace')
+  assert plan.diff[-2:] == (
+    'phase of update 90: decay -> stable',
+    'schedule ends: at step 100 -> at step 130',
+  )
+  for_ever = lrsched.plan_restore(WSD, 90, lrsched.Constant(lr=1), 'replace')
+  assert for_ever.diff[-1] == 'schedule ends: at step 100 -> never'
+
+
+def test_a_long_table_is_one_line():
+  saved = lrsched.Tabulated(lrs=[0.1] * 1000)
+  asked = lrsched.Tabulated(lrs=[0.1] * 500 + [0.2] * 500)
+  longer = lrsched.Tabulated(lrs=[0.1] * 2000)
+  plan = lrsched.plan_restore(saved, 40, asked, 'replace')
+  assert plan.diff[0] == (
+    'schedule.lrs: 500 of 1000 values differ, the first at [500]: 0.1 -> 0.2'
+  )
+  plan = lrsched.plan_restore(saved, 40, longer, 'replace')
+  assert plan.diff[0] == (
+    'schedule.lrs: 1000 values -> 2000 values, the first 1000 equal'
+  )
 
 
 def test_resume_refuses_a_change_and_shows_it():

@@ -28,6 +28,13 @@ def test_format_is_what_it_was():
   assert lrsched.from_json(GOLDEN) == WSD
 
 
+def test_tables_are_lists():
+  table = lrsched.Tabulated(lrs=np.asarray([0.1, 1e-3]))
+  text = lrsched.to_json(table)
+  assert text == '{"lrsched": 1, "kind": "Tabulated", "lrs": [0.1, 0.001]}'
+  assert lrsched.from_json(text) == table
+
+
 def test_numpy_and_jax_scalars_are_written_as_numbers():
   spec = lrsched.Linear(peak_lr=jnp.float32(0.5), total_steps=np.int64(10))
   assert lrsched.to_dict(spec)['peak_lr'] == 0.5
@@ -39,6 +46,7 @@ def test_a_traced_leaf_cannot_be_written():
     jax.jit(lambda x: lrsched.to_json(lrsched.Constant(lr=x)))(1.0)
 
 
+TABLE = '{"lrsched": 1, "kind": "Tabulated", "lrs": %s}'
 BAD = [
   ('{"a": 1', 'schedule: not JSON'),
   ('[1]', 'schedule must be an object'),
@@ -57,10 +65,15 @@ BAD = [
   (GOLDEN.replace('70', '7' * 5000), r'WSD\.stable_steps must be a whole'),
   (GOLDEN.replace('70', '70.0'), r'WSD\.stable_steps must be a whole'),
   (GOLDEN.replace('final_lr', 'peak_lr'), "key 'peak_lr' is given twice"),
+  (TABLE % '5', r'schedule\.lrs must be a list, got 5'),
+  (TABLE % '[]', r'Tabulated\.lrs must be a list of at least 1'),
+  (TABLE % '[1, "a"]', r"Tabulated\.lrs\[1\] must be a finite .* got 'a'"),
+  (TABLE % '[1, NaN]', r'Tabulated\.lrs\[1\] must be a finite .* got nan'),
+  (TABLE % '[true]', r'Tabulated\.lrs\[0\] must be a finite'),
   ('[' * 100_000, 'schedule'),
   (
     '{"lrsched": 1, '
-    + '"kind": "Warmup", "warmup_steps": 1, "schedule": {' * 40
+    + '"kind": "Scaled", "factor": 1, "schedule": {' * 40
     + '}' * 41,
     'nested deeper than 32',
   ),
@@ -125,7 +138,7 @@ def mutated_specs(draw):
 
 
 @settings(
-  max_examples=1000,
+  max_examples=3000,
   deadline=None,
   derandomize=True,
   suppress_health_check=list(HealthCheck),

@@ -121,6 +121,9 @@ def test_every_schedule_of_an_optimizer_must_suit_the_run():
   short = lrsched.Linear(peak_lr=1e-3, total_steps=10)
   with pytest.raises(ValueError, match=r'optimizer.adam_schedule ends at'):
     dataclasses.replace(RUN, optimizer=Muon(schedule=WSD, adam_schedule=short))
+  groups = {'embedding': None, 'blocks/.*': short}
+  with pytest.raises(ValueError, match=r'optimizer.groups.blocks/\.\* ends at'):
+    dataclasses.replace(RUN, optimizer=AdamW(schedule=WSD, groups=groups))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +191,14 @@ def test_as_json_every_number_is_there_once_and_reads_back():
   }
   assert found['checkpoint']['keep_steps'] == [14]
   assert lrsched.from_dict(found['optimizer']['schedule']) == WSD
+
+
+def test_schedules_of_groups_read_back_from_json():
+  optimizer = AdamW(schedule=WSD, groups={'embedding': None, 'blocks/.*': WSD})
+  found = to_dict(optimizer)
+  assert json.loads(json.dumps(found)) == found
+  assert found['groups']['embedding'] is None
+  assert lrsched.from_dict(found['groups']['blocks/.*']) == WSD
 
 
 def test_arguments_of_any_json_kind_compare_equal_after_a_trip_through_text():

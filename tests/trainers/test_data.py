@@ -10,6 +10,7 @@ from trainers import corpus as corpus_lib
 from trainers import data
 from trainers.config import DataConfig
 from trainers.config import TokenFile
+from trainers.horizon import BatchRamp
 
 SEQ_LEN = 4
 N_WINDOWS = 10
@@ -82,6 +83,30 @@ def test_state_resumes_in_the_middle_of_an_epoch(corpus, n_drawn):
   _draw(fresh, 3)
   fresh.set_state(state)
   np.testing.assert_array_equal(_draw(fresh, 6), rest)
+
+
+RAMP = BatchRamp(boundaries=(2, 3), batch_sizes=(2, 6, 4))
+
+
+def test_batches_of_a_ramp_draw_the_same_windows_in_the_same_order(corpus):
+  config = _config(ramp=RAMP)
+  iterator = data.train_iterator(corpus, config)
+  batches = [data.next_batch(iterator, config, t) for t in range(6)]
+  assert [len(batch) for batch in batches] == [2, 2, 6, 4, 4, 4]
+  plain = _draw(data.train_iterator(corpus, _config()), 6)
+  assert _numbers(batches) == _numbers(plain)[:22]
+
+
+def test_a_ramp_resumes_between_its_stages(corpus):
+  config = _config(ramp=RAMP)
+  iterator = data.train_iterator(corpus, config)
+  draw = lambda it, steps: [data.next_batch(it, config, t) for t in steps]
+  draw(iterator, range(3))
+  state = json.loads(json.dumps(iterator.get_state()))
+  rest = draw(iterator, range(3, 8))
+  fresh = data.train_iterator(corpus, config)
+  fresh.set_state(state)
+  np.testing.assert_array_equal(draw(fresh, range(3, 8)), rest)
 
 
 def test_state_survives_a_checkpoint(corpus, tmp_path):

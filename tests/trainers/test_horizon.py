@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import lrsched
 from trainers import horizon
 
 
@@ -81,3 +82,43 @@ def test_a_share_never_vanishes_silently():
   assert horizon.steps_from_frac(0.05, total_steps=10) == 1
   with pytest.raises(ValueError, match=r'at least one step, got 0\.04 of'):
     horizon.steps_from_frac(0.04, total_steps=10)
+
+
+RAMP = horizon.BatchRamp(boundaries=(10, 30), batch_sizes=(4, 8, 16))
+
+
+def test_tokens_of_a_ramp_are_those_of_its_batches():
+  """10 x 4 + 20 x 8 = 200 sequences before the full size of 16."""
+  steps = lambda n: horizon.steps_from_tokens(
+    n * 128, batch_size=16, seq_len=128, ramp=RAMP
+  )
+  assert [steps(n) for n in (1, 4, 40, 41, 200, 201, 216, 217)] == [
+    *(1, 1, 10, 11, 30, 31, 31, 32)
+  ]
+  assert (
+    horizon.steps_from_tokens(
+      128 * 40 + 1, batch_size=16, seq_len=128, ramp=RAMP
+    )
+    == 11
+  )
+
+
+def test_a_schedule_on_a_ramp_ends_at_its_own_tokens():
+  wsd = lrsched.WSD(
+    peak_lr=1.0, warmup_steps=5, stable_steps=35, decay_steps=10
+  )
+  on_ramp = RAMP.schedule(wsd)
+  asked = horizon.steps_from_tokens(
+    50 * 16 * 128, batch_size=16, seq_len=128, ramp=RAMP
+  )
+  assert on_ramp.end_step == asked == 68
+  assert [RAMP.size_at(t) for t in (0, 9, 10, 29, 30)] == [4, 4, 8, 8, 16]
+
+
+def test_a_ramp_must_end_at_the_batch_size_and_rise():
+  with pytest.raises(ValueError, match='must end with batch_size=32, got'):
+    horizon.steps_from_tokens(1, batch_size=32, seq_len=1, ramp=RAMP)
+  with pytest.raises(ValueError, match='must be one more than boundaries'):
+    horizon.BatchRamp(boundaries=(10,), batch_sizes=(4,))
+  with pytest.raises(ValueError, match=r'boundaries\[1\] must be > '):
+    horizon.BatchRamp(boundaries=(10, 10), batch_sizes=(4, 8, 16))

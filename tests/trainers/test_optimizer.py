@@ -269,3 +269,88 @@ def test_a_value_out_of_range_is_an_error(make, said):
 def test_schedules_are_found_by_field():
   assert schedules_of(MUON) == {'schedule': COSINE, 'adam_schedule': SLOW}
   assert schedules_of(AdamW(schedule=WSD)) == {'schedule': WSD}
+
+
+# Groups.
+
+FAST = lrsched.Constant(lr=3e-2)
+GROUPS = {'embedding': None, 'blocks/1/.*kernel': FAST}
+
+
+def with_groups(config, groups=GROUPS):
+  return dataclasses.replace(config, groups=groups)
+
+
+@pytest.mark.parametrize(
+  'config',
+  [
+    AdamW(schedule=COSINE, clip_norm=None),
+    Optax(name='lion', schedule=COSINE, arguments={'weight_decay': 0.1}),
+  ],
+)
+def test_a_group_moves_as_if_its_schedule_were_the_only_one(config):
+  found, state = walk(ours(with_groups(config)))
+  main, _ = walk(ours(config))
+  fast, _ = walk(ours(dataclasses.replace(config, schedule=FAST)))
+  matrices = {n for n in MATRICES if n.startswith('blocks/1/')}
+  for name, before in by_name(PARAMS).items():
+    expected = fast if name in matrices else main
+    expected = before if name == 'embedding' else expected[name]
+    np.testing.assert_array_equal(found[name], expected, err_msg=name)
+  assert applied_lrs(with_groups(config), state) == {
+    'lr': COSINE(4),
+    'lr/embedding': 0,
+    'lr/blocks/1/.*kernel': FAST(4),
+  }
+
+
+def test_without_groups_the_state_is_that_of_one_schedule():
+  [_, (_, _, record)] = ours(AdamW(schedule=COSINE)).init(PARAMS)
+  assert isinstance(record, lrsched.ScaleByLRState)
+
+
+def test_schedules_of_groups_are_found_by_pattern():
+  config = with_groups(AdamW(schedule=WSD))
+  named = {'schedule': WSD, 'groups.blocks/1/.*kernel': FAST}
+  assert schedules_of(config) == named
+
+
+@pytest.mark.parametrize(
+  ('groups', 'said'),
+  [
+    (
+      {'embedding': 1e-3},
+      'must be a dict of str to Schedule or None',
+    ),
+    ({3: FAST}, 'AdamW.groups must be a dict of str to Schedule or None'),
+    ([FAST], 'AdamW.groups must be a dict of str to Schedule or None'),
+    ({'(': FAST}, r"groups must be a regular expression, got '\('"),
+  ],
+)
+def test_what_is_no_group_is_an_error(groups, said):
+  with pytest.raises(ValueError, match=said):
+    AdamW(schedule=COSINE, groups=groups)
+
+
+@pytest.mark.parametrize(
+  ('groups', 'said'),
+  [
+    ({'embeding': None}, r"groups\['embeding'\].* it matches no path, such as"),
+    (
+      {'.*norm/scale': None, 'blocks/0/.*': FAST},
+      'optimizer.groups must take blocks/0/attention/query_norm/scale once: '
+      r".* got \['\.\*norm/scale', 'blocks/0/\.\*'\]",
+    ),
+    ({'.*': FAST}, 'optimizer.groups must leave parameters to schedule: drop'),
+  ],
+)
+def test_groups_must_fit_the_parameters(groups, said):
+  tx = ours(AdamW(schedule=COSINE, groups=groups))
+  with pytest.raises(ValueError, match=said):
+    jax.eval_shape(tx.init, PARAMS)
+
+
+def test_a_lookahead_takes_parameters_out_of_a_group():
+  groups = {'.*norm/scale': None, '(?!.*norm/)blocks/0/.*': FAST}
+  tx = ours(AdamW(schedule=COSINE, groups=groups))
+  assert tx.init(PARAMS)

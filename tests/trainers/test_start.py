@@ -156,6 +156,8 @@ def test_a_branch_starts_from_the_parents_checkpoint(workdir, tmp_path):
     'config.total_steps: 30 -> 15',
     'config.checkpoint.keep_steps: [14] -> []',
     'LR of update 10: 0.01 -> 0.01',
+    'phase of update 10: stable -> decay',
+    'schedule ends: at step 30 -> at step 15',
   }
   assert start.lineage.run_id != parent.run_id
 
@@ -277,7 +279,50 @@ def test_replace_takes_another_schedule_and_records_it(workdir):
     'config.total_steps: 30 -> 40',
     'config.log.every_steps: 1 -> 2',
     'LR of update 20: 0.01 -> 0.005',
+    'phase of update 20: decay -> stable',
+    'schedule ends: at step 30 -> at step 40',
   }
+
+
+HALF = lrsched.Scaled(schedule=WSD, factor=0.5)
+
+
+@pytest.mark.parametrize(
+  ('groups', 'notes'),
+  [
+    (
+      {'embedding': None, 'blocks/.*': WSD},
+      {
+        'config.optimizer.groups.blocks/.*.kind: Scaled -> WSD',
+        'optimizer.groups.blocks/.*: LR of update 20: 0.005 -> 0.01',
+      },
+    ),
+    (
+      {'embedding': HALF, 'blocks/.*': HALF},
+      {'config.optimizer.groups.embedding: null -> {"kind": "Scaled", '},
+    ),
+    (
+      {'embedding': None},
+      {'config.optimizer.groups.blocks/.*: {"kind": "Scaled", '},
+    ),
+  ],
+)
+def test_replace_takes_another_schedule_of_a_group(tmp_path, groups, notes):
+  optimizer = AdamW(schedule=WSD, groups={'embedding': None, 'blocks/.*': HALF})
+  config = dataclasses.replace(RUN, optimizer=optimizer)
+  write_run(tmp_path / 'a', (0, 20), config)
+  assert plan(config, tmp_path / 'a').step == 20
+  asked = dataclasses.replace(
+    config, optimizer=dataclasses.replace(optimizer, groups=groups)
+  )
+  with pytest.raises(ValueError, match='holds another run') as error:
+    plan(asked, tmp_path / 'a')
+  start = plan(asked, tmp_path / 'a', restore='replace')
+  event = start.lineage.events[-1]
+  assert (event.step, event.kind) == (20, 'replace')
+  for note in notes:
+    assert any(line.startswith(note) for line in event.note)
+    assert note in str(error.value) or 'LR of update' in note
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,9 @@ DIFFERENT = {
   'arguments': {
     'optimizer': Optax(name='sgd', schedule=WSD, arguments={'momentum': 0.9})
   },
+  'frozen': {'optimizer': AdamW(schedule=WSD, groups={'embedding': None})},
+  'group': {'optimizer': AdamW(schedule=WSD, groups={'embedding': WSD})},
+  'pattern': {'optimizer': AdamW(schedule=WSD, groups={'.*kernel': WSD})},
   'no average': {'ema_decay': None},
   'average': {'ema_decay': 0.99},
   'l1': {'log': LogConfig(grad_norm_l1=True)},
@@ -238,6 +241,34 @@ def test_what_is_compiled_in_makes_another_step(mesh):
 def test_what_is_an_argument_does_not(mesh, changes):
   config = dataclasses.replace(RUN, **changes)
   assert train_step_for(config, mesh) is train_step_for(RUN, mesh)
+
+
+def test_sweeps_of_groups_are_one_program(mesh):
+  sweep = [
+    dataclasses.replace(
+      RUN,
+      optimizer=AdamW(
+        schedule=WSD,
+        groups={
+          'embedding': None,
+          'blocks/.*': lrsched.Scaled(schedule=WSD, factor=factor),
+        },
+      ),
+    )
+    for factor in (0.5, 2, 0)
+  ]
+  start = initialiser(sweep[0], mesh)
+  start()
+  with compilations() as compiled:
+    for config in sweep:
+      step, current = train_step_for(config, mesh), start()
+      for t in range(2):
+        current, metrics = step(current, batch(t, mesh), schedules(config))
+      factor = config.optimizer.groups['blocks/.*'].factor
+      assert float(metrics['lr']) == pytest.approx(0.5e-2, rel=1e-6)
+      assert float(metrics['lr/blocks/.*']) == pytest.approx(0.5e-2 * factor)
+      assert float(metrics['lr/embedding']) == 0.0
+  assert compiled == ['jit(step)']
 
 
 def test_the_abstract_state_is_that_of_the_initial_one(initial, mesh):
