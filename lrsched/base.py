@@ -26,6 +26,7 @@ from jaxtyping import Int
 
 MAX_STEPS = 2**31 - 1  # steps are int32 unless x64 is on
 MAX_REAL = float(np.finfo(np.float32).max)  # reals are float32 unless x64 is on
+LEAST_REAL = float(np.finfo(np.float32).tiny)  # below it a program has 0
 
 T = TypeVar('T')
 
@@ -49,6 +50,8 @@ class Number:
   def rule(self) -> str:
     what = 'a whole number' if self.whole else 'a finite real number'
     low = f'{">" if self.low_open else ">="} {self.low:g}'
+    if self.low_open and self.low == 0 and not self.whole:
+      low += ' in float32'
     high = f' and <= {self.high:.10g}' if self.high < MAX_REAL else ''
     return f'{what} {low}{high}'
 
@@ -65,14 +68,18 @@ class Number:
       real = jnp.issubdtype(value.dtype, kind) and not jnp.issubdtype(
         value.dtype, jnp.complexfloating
       )
+      if not real or isinstance(value, np.ma.MaskedArray):
+        return False
       values = np.asarray(value).astype(object if self.whole else np.float64)
-      return real and all(self._in_range(v) for v in values.ravel().tolist())
+      return all(self._in_range(v) for v in values.ravel().tolist())
     return False
 
   def _in_range(self, value: int | float) -> bool:
     if self.whole and not isinstance(value, int):
       return False
     above = value > self.low if self.low_open else value >= self.low
+    if self.low_open and self.low == 0 and not self.whole:
+      above = value >= LEAST_REAL
     return above and value <= self.high
 
   def array(self, value: Any) -> jax.Array:
@@ -102,7 +109,7 @@ class Table:
     if not isinstance(value, (list, tuple)) and self.number.accepts(value):
       return None  # an array, at once
     for i, item in enumerate(value):
-      if not self.number.accepts(item):
+      if np.ndim(item) or not self.number.accepts(item):
         return f'[{i}] must be {self.number.rule()}, got {item!r}'
     return None
 
@@ -110,6 +117,8 @@ class Table:
     """A read-only copy, as exact as JSON; -0 is written as 0."""
     if isinstance(value, jax.core.Tracer):
       return value
+    if any(isinstance(v, jax.core.Tracer) for v in value):
+      return jnp.stack([self.number.array(v) for v in value])
     dtype = np.int64 if self.number.whole else np.float64
     values = np.array(value, dtype) + dtype(0)
     values.flags.writeable = False
@@ -234,13 +243,22 @@ def schedule(cls: type[T]) -> type[T]:
         object.__setattr__(self, name, leaf_of(kind).kept(value))
     self.check()
 
+  def __reduce__(self: Any) -> Any:
+    # By way of the constructor: a copied or unpickled table is read-only too.
+    return _made, (cls, {name: getattr(self, name) for name in _FIELDS[cls]})
+
   cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+  cls.__reduce__ = __reduce__  # type: ignore[method-assign]
   cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
   hints = typing.get_type_hints(cls, include_extras=True)
   _FIELDS[cls] = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
   KINDS[cls.__name__] = cls
   _register_pytree(cls)
   return cls
+
+
+def _made(cls: type[T], fields: dict[str, Any]) -> T:
+  return cls(**fields)
 
 
 def _register_pytree(cls: type) -> None:

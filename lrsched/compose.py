@@ -32,17 +32,17 @@ class Warmup(Schedule):
 
   for the linear rise; another one is a decay shape run backwards:
   `schedule(0) rise(1 - (t+1)/W, from/schedule(0))`. An exponential warmup is
-  `rise=ExponentialDecay()` with `from_lr > 0`.
+  `rise=ExponentialDecay()` with `from_lr > 0`. A `from_lr` above `schedule(0)`
+  falls to it by the shape itself.
 
   Update `W-1` is at `schedule(0)`, and so is update `W`. With `W = 0` it is the
   schedule itself.
 
   Attributes:
-    schedule: what to warm up to; it counts its own steps from 0, and is above 0
-      there.
+    schedule: what to warm up to; it counts its own steps from 0.
     warmup_steps: W, >= 0.
     from_lr: the LR before update 0, >= 0; it may lie above `schedule(0)`.
-    rise: the shape, from `schedule(0)` down to `from_lr`, as seen from its end.
+    rise: the shape, from the higher LR down to the lower one.
 
   Raises:
     ValueError: if a field is out of range.
@@ -69,12 +69,14 @@ class Warmup(Schedule):
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
     lr = spec.schedule(jnp.maximum(step - spec.warmup_steps, 0))
+    # Not (t + 1) alone, which would wrap at the last step.
+    done = jnp.minimum(step, spec.warmup_steps - 1) + 1
+    rises = spec.from_lr <= lr
     risen = decay_lr(
       spec.rise,
-      peak_lr=lr,
-      final_lr=spec.from_lr,
-      # Not (t + 1) alone, which would wrap at the last step.
-      left_steps=jnp.minimum(step, spec.warmup_steps - 1) + 1,
+      peak_lr=jnp.where(rises, lr, spec.from_lr),
+      final_lr=jnp.where(rises, spec.from_lr, lr),
+      left_steps=jnp.where(rises, done, spec.warmup_steps - done),
       decay_steps=spec.warmup_steps,
     )
     return jnp.where(step < spec.warmup_steps, risen, lr)
@@ -257,24 +259,26 @@ class Rewarm(Schedule):
         from_lr = _known_lr(self.before, self.rewarm_step)
         check_floor('Rewarm: the LR at rewarm_step', from_lr, self.rise)
 
-  def _as_sequence(self, from_lr: LR) -> Sequence:
-    warmup = Warmup(
+  def _warmup(self, from_lr: LR) -> Warmup:
+    return Warmup(
       schedule=self.after,
       warmup_steps=self.warmup_steps,
       from_lr=from_lr,
       rise=self.rise,
     )
-    return Sequence(
-      schedules=(self.before, warmup), boundaries=(self.rewarm_step,)
-    )
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
-    spec = as_arrays(self)
-    return spec._as_sequence(spec.before(spec.rewarm_step))(step)
+    step, spec = as_step(step), as_arrays(self)
+    # One evaluation of `before`, as specs may be nested: the LR now, and at R.
+    here, local = jnp.broadcast_arrays(step, spec.rewarm_step)
+    before, from_lr = spec.before(jnp.stack([here, local]))
+    later = spec._warmup(from_lr)(jnp.maximum(step - spec.rewarm_step, 0))
+    return jnp.where(step < spec.rewarm_step, before, later)
 
   def phases(self) -> tuple[Phase, ...]:
     # Phases are of steps alone; any LR does.
-    return self._as_sequence(MAX_REAL).phases()
+    pieces = (self.before, self._warmup(MAX_REAL))
+    return _phases_of_pieces(pieces, (self.rewarm_step,))
 
 
 def _known_lr(schedule: Schedule, step: int) -> float:

@@ -174,6 +174,8 @@ def _check_groups(groups: Any) -> None:
     )
   for pattern, schedule in groups.items():
     try:
+      if not isinstance(pattern, str):
+        raise TypeError('not text')
       re.compile(pattern)
     except (re.error, TypeError) as error:
       raise ValueError(

@@ -143,6 +143,8 @@ class Product(Schedule):
     ends = [phases[-1].end for phases in every]
     starts = sorted(edges | {e for e in ends if e is not None})
     last = None if None in ends else starts.pop()
+    if not starts:  # every factor rests from step 0 on
+      return (Phase('rest', 0, 0),)
     cuts = zip(starts, (*starts[1:], last), strict=True)
     return tuple(
       Phase(_names_at(every, start), start, end) for start, end in cuts

@@ -15,6 +15,8 @@ from lrsched.base import Steps
 from lrsched.base import as_arrays
 from lrsched.base import as_step
 from lrsched.base import check_rises
+from lrsched.base import check_total
+from lrsched.base import is_concrete
 from lrsched.base import schedule
 from lrsched.base import turns_and_rest
 
@@ -51,8 +53,9 @@ def _between(
   schedule: Schedule, whole: jax.Array, rest: jax.Array, den: jax.Array
 ) -> jax.Array:
   """The LR `rest/den` of the way from step `whole` to the next one."""
-  f = rest / den
-  return (1 - f) * schedule(whole) + f * schedule(whole + 1)
+  # One evaluation, as specs may be nested; equal LRs stay what they are.
+  here, after = schedule(jnp.stack([whole, whole + 1]))
+  return here + rest / den * (after - here)
 
 
 @schedule
@@ -84,6 +87,9 @@ class Stretched(Schedule):
   schedule: Schedule
   from_steps: Ratio
   to_steps: Ratio
+
+  def check(self) -> None:
+    _check_end(self)
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
@@ -166,6 +172,9 @@ class Sampled(Schedule):
   schedule: Schedule
   every_steps: PositiveSteps
 
+  def check(self) -> None:
+    _check_end(self)
+
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
     _, rest = turns_and_rest(step, spec.every_steps)
@@ -226,22 +235,26 @@ class Ramped(Schedule):
         f'{len(self.batch_sizes)} for {len(self.boundaries)}'
       )
     check_rises('Ramped.boundaries', self.boundaries)
+    _check_end(self)
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
     full = spec.batch_sizes[-1]
-    start = spec.boundaries[-1] if spec.boundaries else jnp.zeros_like(step)
-    whole = jnp.maximum(step - start, 0)  # at full size: a step is a step
-    rest = jnp.zeros_like(whole)
+    starts = jnp.stack([jnp.zeros_like(full), *spec.boundaries])
+    sizes = jnp.stack(spec.batch_sizes)
+    lengths = jnp.diff(starts)  # of all stages but the last
     most = jnp.iinfo(step.dtype).max - 1
-    start = 0
-    for end, size in zip(spec.boundaries, spec.batch_sizes, strict=False):
-      more, part = _share(jnp.clip(step - start, 0, end - start), size, full)
-      rest = rest + part
+    # All stages at once: the long division is written out, and compiled, once.
+    by_stage = lambda x: x.reshape(-1, *(1 for _ in step.shape))
+    inside = jnp.clip(step[None] - by_stage(starts[:-1]), 0, by_stage(lengths))
+    more, parts = _share(inside, by_stage(sizes[:-1]), by_stage(full))
+    whole = jnp.maximum(step - starts[-1], 0)  # at full size a step is a step
+    rest = jnp.zeros_like(whole)
+    for i in range(len(spec.boundaries)):
+      rest = rest + parts[i]
       carry = (rest >= full).astype(rest.dtype)
-      more, rest = more + carry, rest - carry * full
-      whole = whole + jnp.minimum(more, most - whole)
-      start = end
+      rest = rest - carry * full
+      whole = whole + jnp.minimum(more[i] + carry, most - whole)
     return _between(spec.schedule, whole, rest, full)
 
   def steps_for(self, full_steps: int) -> int:
@@ -310,6 +323,12 @@ def steps_for_samples(
       return start - ((seen - samples) // int(size))
     seen, start = seen + stage, int(end)
   return start - ((seen - samples) // int(batch_sizes[-1]))
+
+
+def _check_end(spec: Schedule) -> None:
+  """Raises ValueError if a known schedule now ends beyond the last step."""
+  if is_concrete(spec):
+    check_total(type(spec).__name__, spec.end_step or 0)
 
 
 def _moved(phases: tuple[Phase, ...], to: Any) -> tuple[Phase, ...]:

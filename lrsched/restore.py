@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 
+from lrsched.base import MAX_STEPS
 from lrsched.base import Schedule
 from lrsched.base import as_arrays
 from lrsched.spec import diff
@@ -98,8 +99,11 @@ def plan_restore(
   """
   if policy not in POLICIES:
     raise ValueError(f'policy must be one of {POLICIES}, got {policy!r}')
-  if not isinstance(saved_step, (int, np.integer)) or saved_step < 0:
-    raise ValueError(f'saved_step must be an integer >= 0, got {saved_step!r}')
+  whole = isinstance(saved_step, (int, np.integer))
+  if not whole or not 0 <= saved_step <= MAX_STEPS:
+    raise ValueError(
+      f'saved_step must be an integer in 0..{MAX_STEPS}, got {saved_step!r}'
+    )
   saved_step = int(saved_step)
   changes = diff(to_dict(saved_spec), to_dict(asked_spec))
   if not changes:

@@ -148,7 +148,7 @@ class OneMinusSqrt(DecayShape):
 class OneMinusPower(DecayShape):
   """`1 - s^p`: `OneMinusSqrt` at 1/2, linear at 1, `SquareDecay` at 2.
 
-  Computed as `-expm1(p log1p(-u))`. At `p = 1/2` it was the best of the family
+  Computed as `-expm1(p log s)`. At `p = 1/2` it was the best of the family
   in arXiv:2405.18392.
 
   Attributes:
@@ -165,8 +165,12 @@ class OneMinusPower(DecayShape):
     self, done: jax.Array, left: jax.Array, ratio: jax.Array
   ) -> jax.Array:
     # log 0 where nothing is done yet, and its derivative, are not wanted.
-    begun = done > 0
-    log = jnp.log1p(-jnp.where(begun, left, 0.5))
+    begun, late = done > 0, done > 0.5
+    log = jnp.where(
+      late,
+      jnp.log1p(-jnp.where(late, left, 0.5)),
+      jnp.log(jnp.where(begun & ~late, done, 0.5)),
+    )
     fallen = -jnp.expm1(as_arrays(self).power * log)
     return _mix(jnp.where(begun, fallen, 1), ratio)
 

@@ -217,7 +217,7 @@ def diff(saved: Any, asked: Any, where: str = 'schedule') -> tuple[str, ...]:
       for line in diff(saved.get(k, gone), asked.get(k, gone), f'{where}.{k}')
     )
   if isinstance(saved, list) and isinstance(asked, list):
-    if saved != asked and _is_table(saved) and _is_table(asked):
+    if saved != asked and (_is_table(saved) or _is_table(asked)):
       return (f'{where}: {_table_diff(saved, asked)}',)
     if len(saved) == len(asked):
       pairs = enumerate(zip(saved, asked, strict=True))

@@ -136,7 +136,7 @@ class PiecewiseLinear(Schedule):
     after = jnp.searchsorted(spec.steps, step, side='right', method=method)
     i = jnp.clip(after, 1, last)
     start, end = spec.steps[i - 1], spec.steps[i]
-    length = end - start
+    length = jnp.maximum(end - start, 1)  # traced knots may not rise
     done = jnp.clip(step - start, 0, length) / length
     left = jnp.clip(end - step, 0, length) / length
     return spec.lrs[i - 1] * left + spec.lrs[i] * done

@@ -7,7 +7,8 @@ sequences and bytes; fractions, tokens and epochs become steps in
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 import lrsched
 from trainers.fields import config
@@ -353,14 +354,25 @@ def _check_ramps(
   where: str, spec: lrsched.Schedule, ramp: BatchRamp | None
 ) -> None:
   """Raises ValueError if a schedule follows another ramp than the data."""
-  if isinstance(spec, lrsched.Ramped):
+  for i, found in enumerate(_ramped_in(spec)):
     asked = ramp and (ramp.boundaries, ramp.batch_sizes)
     require(
-      (spec.boundaries, spec.batch_sizes) == asked,
-      where,
-      spec,
+      (found.boundaries, found.batch_sizes) == asked,
+      where if found is spec else f'{where}: its Ramped {i}',
+      found,
       f'must have the ramp of the data, {ramp}: make it by ramp.schedule(...)',
     )
+
+
+def _ramped_in(spec: Any) -> list[lrsched.Ramped]:
+  """Every `Ramped` in a schedule, however deep."""
+  if isinstance(spec, tuple):
+    return [found for part in spec for found in _ramped_in(part)]
+  if not isinstance(spec, lrsched.Schedule):
+    return []
+  inside = [getattr(spec, f.name) for f in dataclasses.fields(spec)]  # type: ignore[arg-type]
+  mine = [spec] if isinstance(spec, lrsched.Ramped) else []
+  return mine + _ramped_in(tuple(inside))
 
 
 def _check_schedule(
@@ -373,6 +385,8 @@ def _check_schedule(
       f'{where} ends at step {end_step}, before total_steps={total_steps}; '
       'lengthen it, shorten the run, or say what follows with a Sequence'
     )
+  # A decay that an import or a Sequence made of a WSD is what it is.
+  stable_first = isinstance(spec, (lrsched.WSD, lrsched.WSDS, lrsched.WSDC))
   phases = spec.phases()
   for i, (name, start, end) in enumerate(phases):
     length = total_steps if end is None else end - start
@@ -382,7 +396,7 @@ def _check_schedule(
         f'got {length}: the run would end in its warmup'
       )
     before = phases[i - 1] if i else phases[0]
-    if name == 'decay' and before.name == 'stable':
+    if stable_first and name == 'decay' and before.name == 'stable':
       stable_steps = start - before.start
       if length > stable_steps:
         raise ValueError(

@@ -32,8 +32,10 @@ class BatchRamp:
   batch_sizes: tuple[int, ...]
 
   def check(self) -> None:
-    # The rules of a ramp are the schedule's.
-    self.schedule(lrsched.Constant(lr=0.0))
+    try:
+      self.schedule(lrsched.Constant(lr=0.0))  # the rules are the schedule's
+    except ValueError as error:
+      raise ValueError(str(error).replace('Ramped.', 'BatchRamp.')) from error
 
   def schedule(self, schedule: lrsched.Schedule) -> lrsched.Ramped:
     """A schedule in updates of the full batch size, on this ramp.
@@ -105,7 +107,11 @@ def check_ramp(ramp: BatchRamp, batch_size: int) -> None:
 
 
 def steps_from_epochs(
-  epochs: float, *, windows_per_epoch: int, batch_size: int
+  epochs: float,
+  *,
+  windows_per_epoch: int,
+  batch_size: int,
+  ramp: BatchRamp | None = None,
 ) -> int:
   """The fewest steps that go through the data at least `epochs` times.
 
@@ -113,9 +119,10 @@ def steps_from_epochs(
     epochs: passes over the training windows, > 0; 0.5 is half a pass.
     windows_per_epoch: sequences in one pass (`data.windows_per_epoch`).
     batch_size: sequences per step.
+    ramp: of the batch size, if the run has one.
 
   Returns:
-    `epochs * windows_per_epoch / batch_size`, rounded up.
+    `epochs * windows_per_epoch / batch_size`, rounded up, without a ramp.
 
   Raises:
     ValueError: if `epochs` is not positive and finite or a count is not an
@@ -126,7 +133,11 @@ def steps_from_epochs(
   passes = _exact('epochs', epochs)
   if passes <= 0:
     raise ValueError(f'epochs must be > 0, got {epochs!r}.')
-  return math.ceil(passes * windows_per_epoch / batch_size)
+  if ramp is None:
+    return math.ceil(passes * windows_per_epoch / batch_size)
+  check_ramp(ramp, batch_size)
+  samples = math.ceil(passes * windows_per_epoch)
+  return lrsched.steps_for_samples(samples, ramp.boundaries, ramp.batch_sizes)
 
 
 def steps_from_frac(frac: float, *, total_steps: int) -> int:

@@ -38,6 +38,11 @@ BEFORE_A_RUN = {
 }
 
 
+# Fields that configs have had for less long than checkpoints exist, and what
+# a config without them meant.
+ADDED = (('data', 'ramp', None), ('optimizer', 'groups', {}))
+
+
 class Start(NamedTuple):
   """How the run begins.
 
@@ -69,6 +74,14 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(record, dict):
     raise ValueError(f'{path} must hold a JSON object, got {record!r}')
   return record
+
+
+def _completed(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+  """A saved config with the fields that it is too old to have."""
+  for part, field, meant in ADDED:
+    if field in asked[part] and field not in saved[part]:
+      saved = saved | {part: saved[part] | {field: meant}}
+  return saved
 
 
 def read_lineage(workdir: pathlib.Path) -> lrsched.Lineage:
@@ -158,6 +171,7 @@ def _plan_branch(
     )
   checkpoint.verify(root, step)
   saved = checkpoint.load_metadata(root, step)['config']
+  saved = _completed(saved, resolved)
   changes = lrsched.diff(saved, resolved, 'config')
   _check_length(resolved, step)
   notes = _schedule_notes(saved, schedules, step, 'branch')
@@ -183,7 +197,7 @@ def _plan_restart(
   branch_from: str | None,
   restore: str | None,
 ) -> Start:
-  saved = _read_record(workdir / 'config.json')
+  saved = _completed(_read_record(workdir / 'config.json'), resolved)
   lineage = read_lineage(workdir)
   _check_parent(lineage, branch_from, workdir)
   changes = lrsched.diff(saved, resolved, 'config')
@@ -222,6 +236,7 @@ def _plan_restart(
   # What counts is the config that the checkpoint was trained with: after a
   # fallback it can be older than the one that was last accepted here.
   trained = checkpoint.load_metadata(root, step)['config']
+  trained = _completed(trained, resolved)
   if since := lrsched.diff(trained, resolved, 'config'):
     _check_length(resolved, step)
     notes = _schedule_notes(trained, schedules, step, 'replace')

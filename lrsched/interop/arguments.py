@@ -21,7 +21,9 @@ def check_known(
     given: arguments by name.
     known: the names there are.
   """
-  if unknown := sorted(set(given) - set(known)):
+  if not isinstance(given, Mapping):
+    raise ValueError(f'{where} must be arguments by name, got {given!r}')
+  if unknown := sorted(set(given) - set(known), key=str):
     raise ValueError(
       f'{where} has no argument {unknown[0]!r}; its arguments: '
       f'{", ".join(known) or "none"}'

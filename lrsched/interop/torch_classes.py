@@ -10,6 +10,7 @@ import bisect
 import math
 from collections.abc import Sequence as Listing
 
+from lrsched.base import MAX_STEPS
 from lrsched.base import Schedule
 from lrsched.compose import Sequence
 from lrsched.cyclic import CosineRestarts
@@ -70,6 +71,7 @@ def exponential(lr: float, gamma: float, every_steps: int = 1) -> Schedule:
   # A float32 0.9999 is off by 1e-8, and its power after 10,000 steps by 1e-4.
   # So the factor is that of as many steps as about halve the LR.
   n = max(1, round(math.log(0.5) / math.log(gamma)))
+  n = min(n, MAX_STEPS // every_steps)
   return Exponential(peak_lr=lr, factor=gamma**n, every_steps=n * every_steps)
 
 

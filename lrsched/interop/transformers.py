@@ -55,8 +55,9 @@ def from_transformers(
   - A cosine of `num_cycles` other than 0.5 is written as cosines down and up
     where half a cycle is a whole number of steps, and as a table where not; so
     are restarts. Tables have nothing to sweep.
-  - After `num_training_steps` a cosine of transformers rises again; here it
-    rests where it ends.
+  - After `num_training_steps` a cosine of transformers rises again. Here the
+    default rests where it ends; of others, a half wave that has begun goes on
+    to its end, and a table rests at its last value.
   - `cosine_warmup_with_min_lr` is at its peak at update W-1 and at its lowest
     at the last update, unlike all others.
   - `constant` ignores the warmup, as there.

@@ -65,3 +65,12 @@ def test_a_schedule_on_another_ramp_is_refused():
     dataclasses.replace(
       config, data=dataclasses.replace(config.data, ramp=None)
     )
+
+
+def test_a_ramp_inside_another_schedule_is_found():
+  config = config_of(30)
+  other = BatchRamp(boundaries=(4,), batch_sizes=(4, 8)).schedule(FULL)
+  schedule = lrsched.Scaled(schedule=other, factor=0.5)
+  optimizer = dataclasses.replace(config.optimizer, schedule=schedule)
+  with pytest.raises(ValueError, match='its Ramped 0 must have the ramp'):
+    dataclasses.replace(config, optimizer=optimizer)

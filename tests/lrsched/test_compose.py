@@ -254,3 +254,38 @@ def test_stable_then_decay_of_octothinker():
   np.testing.assert_allclose(
     values, [2e-5, 2e-5, 2e-5, 1.1e-5, 2e-6], rtol=1e-6
   )
+
+
+@pytest.mark.parametrize(
+  'shape', [lrsched.LinearDecay(), lrsched.CosineDecay()]
+)
+def test_a_fall_to_nothing_is_a_fall_not_a_jump(shape):
+  """OLMo-core's `override_decay` to 0 from wherever the LR is."""
+  run = lrsched.Rewarm(
+    before=lrsched.Constant(lr=1.0),
+    rewarm_step=10,
+    warmup_steps=10,
+    after=lrsched.Constant(lr=0.0),
+    rise=shape,
+  )
+  down = lrsched.WSD(
+    peak_lr=1.0, warmup_steps=0, stable_steps=10, decay_steps=10, decay=shape
+  )
+  steps = jnp.arange(10, 25)
+  # A warmup of W is at its target in update W-1, a decay in the one after.
+  np.testing.assert_allclose(run(steps), down(steps + 1), atol=1e-7)
+  slope = jax.grad(lambda s: s(14), allow_int=True)(run).before.lr
+  assert float(slope) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_nested_rewarms_are_traced_in_no_time():
+  spec = lrsched.Constant(lr=1.0)
+  for i in range(12):
+    spec = lrsched.Rewarm(
+      before=spec,
+      rewarm_step=10 * (i + 1),
+      warmup_steps=2,
+      after=lrsched.Constant(lr=1.0),
+    )
+  n = len(jax.make_jaxpr(lambda t: spec(t))(5).jaxpr.eqns)
+  assert n < 12 * 200  # each doubles it where `before` is evaluated twice

@@ -238,6 +238,13 @@ def test_wsdc_without_end_is_wsd_held():
 
 
 REFUSED = [
+  # 0 in float32, whose logarithm is not a number.
+  (lrsched.Exponential, dict(factor=1e-50, every_steps=5), 'in float32'),
+  (
+    lrsched.Triangular,
+    dict(low_lr=0.0, up_steps=1, down_steps=1, peak_factor=1e-50),
+    'Triangular.peak_factor must be',
+  ),
   (lrsched.REX, dict(total_steps=5, beta=1.0), 'REX.beta must be'),
   (lrsched.Polynomial, dict(total_steps=5, power=0), 'Polynomial.power must'),
   (lrsched.Exponential, dict(factor=1.1, every_steps=5), 'Exponential.factor'),

@@ -110,3 +110,13 @@ BAD = [
 def test_bad_values_are_refused(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_a_product_of_what_is_over_rests_from_the_start():
+  over = lrsched.Shifted(
+    schedule=lrsched.Linear(peak_lr=1.0, final_lr=0.5, total_steps=4),
+    by_steps=4,
+  )
+  product = lrsched.Product(schedules=(over, over))
+  assert product.phases() == (('rest', 0, 0),)
+  assert float(product(0)) == 0.25

@@ -42,7 +42,13 @@ def test_the_place_is_exact_where_products_would_wrap(from_steps, to_steps):
   for t in (*rng.integers(1, 2**31 - 1, 20).tolist(), 2**31 - 1, to_steps):
     whole = min(t * from_steps // to_steps, 2**31 - 2)
     start = max(whole - 1, 0)
-    window = lrsched.PiecewiseLinear(steps=(start, start + 2), lrs=(0.0, 2.0))
+    window = lrsched.Sequence(  # without an end, as a stretched end must fit
+      schedules=(
+        lrsched.PiecewiseLinear(steps=(start, start + 2), lrs=(0.0, 2.0)),
+        lrsched.Constant(lr=2.0),
+      ),
+      boundaries=(start + 2,),
+    )
     line = lrsched.Stretched(
       schedule=window, from_steps=from_steps, to_steps=to_steps
     )
@@ -189,3 +195,38 @@ BAD = [
 def test_bad_values_are_refused(make, message):
   with pytest.raises(ValueError, match=message):
     make()
+
+
+def test_a_ramp_of_a_hundred_stages_is_one_small_program():
+  ramp = dict(
+    boundaries=tuple(range(10, 1010, 10)),
+    batch_sizes=tuple(range(1, 102)),
+  )
+  line = lrsched.Ramped(schedule=LINE, **ramp)
+  for t in (0, 5, 10, 995, 1000, 5000):
+    place = samples(t, **ramp) / 101
+    assert position(line, t) == pytest.approx(place, rel=1e-6), t
+  n = len(jax.make_jaxpr(lambda t: line(t))(5).jaxpr.eqns)
+  assert n < 2500
+
+
+def test_between_equal_lrs_is_that_lr_to_the_bit():
+  flat = lrsched.Constant(lr=0.1)
+  stretched = lrsched.Stretched(schedule=flat, from_steps=7, to_steps=19)
+  assert set(np.asarray(stretched(jnp.arange(100)))) == {np.float32(0.1)}
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda s: lrsched.Stretched(schedule=s, from_steps=1, to_steps=2**30),
+    lambda s: lrsched.Sampled(schedule=s, every_steps=2**30),
+    lambda s: lrsched.Ramped(
+      schedule=s, boundaries=(2**30,), batch_sizes=(1, 2**30)
+    ),
+  ],
+)
+def test_an_end_beyond_the_last_step_is_refused(make):
+  long = lrsched.Linear(peak_lr=1.0, total_steps=2**31 - 1)
+  with pytest.raises(ValueError, match='the lengths must sum to at most 2'):
+    make(long)

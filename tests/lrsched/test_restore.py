@@ -50,6 +50,10 @@ def test_a_long_table_is_one_line():
   assert plan.diff[0] == (
     'schedule.lrs: 500 of 1000 values differ, the first at [500]: 0.1 -> 0.2'
   )
+  short = lrsched.plan_restore(
+    saved, 1, lrsched.Tabulated(lrs=[1] * 3), 'branch'
+  )
+  assert all(len(line) < 100 for line in short.diff)
   plan = lrsched.plan_restore(saved, 40, longer, 'replace')
   assert plan.diff[0] == (
     'schedule.lrs: 1000 values -> 2000 values, the first 1000 equal'
@@ -85,9 +89,9 @@ def test_policy_must_be_known(policy):
     lrsched.plan_restore(WSD, 0, WSD, policy)
 
 
-@pytest.mark.parametrize('step', [-1, 1.0, '3'])
+@pytest.mark.parametrize('step', [-1, 1.0, '3', 2**31])
 def test_step_must_be_a_count(step):
-  with pytest.raises(ValueError, match='saved_step must be an integer >= 0'):
+  with pytest.raises(ValueError, match='saved_step must be an integer in'):
     lrsched.plan_restore(WSD, step, WSD, 'resume')
 
 

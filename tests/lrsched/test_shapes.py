@@ -154,3 +154,18 @@ def test_gradient_of_a_vanishing_floor_is_finite(name, final_lr):
     value, slope = jax.value_and_grad(lr)(jnp.float32(final_lr), t)
     assert np.isfinite(value), t
     assert np.isfinite(slope), t
+
+
+@pytest.mark.parametrize('power', [0.5, 1.5])
+def test_a_power_is_differentiable_in_the_longest_decays(power):
+  """Where one step of 2^30 is nothing to a float32."""
+  wsd = lrsched.WSD(
+    peak_lr=1.0,
+    warmup_steps=0,
+    stable_steps=0,
+    decay_steps=2**30,
+    decay=lrsched.OneMinusPower(power=power),
+  )
+  slope = jax.jit(jax.grad(lambda s, t: s(t), allow_int=True))
+  for t in (0, 1, 2**10, 2**29, 2**30 - 1, 2**30):
+    assert np.isfinite(slope(wsd, t).decay.power), t

@@ -1,6 +1,8 @@
 """Tabulated and PiecewiseLinear: values, identity, and what they refuse."""
 
+import copy
 import dataclasses
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -118,3 +120,42 @@ def test_a_short_table_prints_as_python_and_a_long_one_its_hash():
   assert long.startswith('Tabulated(lrs=<1000 values, sha256 ')
   changed = dataclasses.replace(short, lrs=LRS + 1e-12)
   assert repr(changed) != long
+
+
+@pytest.mark.parametrize(
+  'remake', [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_a_copy_is_as_fixed_and_as_checked(remake):
+  table = lrsched.Tabulated(lrs=LRS)
+  again = remake(table)
+  assert again == table
+  with pytest.raises(ValueError, match='read-only'):
+    again.lrs[0] = 7
+  with pytest.raises(ValueError, match='the lengths must sum to'):
+    lrsched.Warmup(schedule=again, warmup_steps=2**31 - 1)
+
+
+ODD = [
+  ([np.asarray([1.0])], r'lrs\[0\] must be a finite'),
+  (np.asarray(['a', 'b'], object), r"lrs\[0\] must be a finite .* got 'a'"),
+  (np.ma.masked_array([1.0, 2.0], [0, 1]), r'lrs'),
+  (np.asarray([1 + 1j]), r'lrs\[0\] must be a finite'),
+]
+
+
+@pytest.mark.parametrize(('lrs', 'message'), ODD)
+def test_odd_arrays_are_refused_by_name(lrs, message):
+  with pytest.raises(ValueError, match=message):
+    lrsched.Tabulated(lrs=lrs)
+
+
+def test_a_list_of_traced_lrs_is_a_table():
+  lr = jax.jit(lambda a: lrsched.Tabulated(lrs=[a, 2 * a])(1))(0.5)
+  assert float(lr) == 1.0
+
+
+def test_traced_knots_that_do_not_rise_stay_finite():
+  line = jax.jit(
+    lambda s: lrsched.PiecewiseLinear(steps=s, lrs=(1.0, 2.0))(jnp.arange(4))
+  )
+  assert np.isfinite(line(jnp.asarray([2, 2]))).all()

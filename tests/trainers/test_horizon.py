@@ -122,3 +122,13 @@ def test_a_ramp_must_end_at_the_batch_size_and_rise():
     horizon.BatchRamp(boundaries=(10,), batch_sizes=(4,))
   with pytest.raises(ValueError, match=r'boundaries\[1\] must be > '):
     horizon.BatchRamp(boundaries=(10, 10), batch_sizes=(4, 8, 16))
+
+
+def test_epochs_of_a_ramp():
+  """Two passes over 160 windows: 320 sequences, 200 of them on the ramp."""
+  assert (
+    horizon.steps_from_epochs(
+      2, windows_per_epoch=160, batch_size=16, ramp=RAMP
+    )
+    == 30 + 8
+  )  # 120 / 16, rounded up

@@ -54,14 +54,19 @@ def plan(config, workdir, branch_from=None, restore=None, corpus_hash='abc'):
     assert fingerprint(workdir.parent) == before
 
 
-def write_run(workdir, steps, config=RUN, start=None):
-  """A run folder as the trainer leaves it, with small checkpoints."""
+def write_run(workdir, steps, config=RUN, start=None, without=()):
+  """A run folder as the trainer leaves it, with small checkpoints.
+
+  `without` are fields, (part, name), that its config is too old to have.
+  """
   start = start or plan(config, workdir)
   root = checkpoints_of(workdir)
   root.mkdir(parents=True)
   lineage = start.lineage.to_dict()
   (workdir / 'lineage.json').write_text(json.dumps(lineage))
   resolved = resolved_of(config)
+  for part, name in without:
+    del resolved[part][name]
   (workdir / 'config.json').write_text(json.dumps(resolved))
   saver = checkpoint.Saver(root, keep_last=9, keep_steps=())
   state = jax.device_put({'w': np.zeros(3, np.float32)})
@@ -417,3 +422,13 @@ def test_a_run_is_not_the_branch_of_another(workdir):
       ValueError, match=r'a branch of .*/a@10, not a branch of .*use a new'
     ):
       plan(BRANCH, folder, other)
+
+
+def test_a_run_from_before_a_field_was_added_goes_on(tmp_path):
+  old = (('data', 'ramp'), ('optimizer', 'groups'))
+  write_run(tmp_path / 'a', (0, 10, 20), without=old)
+  start = plan(RUN, tmp_path / 'a')
+  assert [e.kind for e in start.lineage.events] == ['start', 'resume']
+  branch = plan(BRANCH, tmp_path / 'b', branch_from=f'{tmp_path / "a"}@10')
+  assert branch.same_data
+  assert not any('absent' in line for line in branch.lineage.events[0].note)
