@@ -40,7 +40,10 @@ BEFORE_A_RUN = {
 
 # Fields that configs have had for less long than checkpoints exist, and what
 # a config without them meant.
-ADDED = (('data', 'ramp', None), ('optimizer', 'groups', {}))
+ADDED: tuple[tuple[str, str, Any], ...] = (
+  ('data', 'ramp', None),
+  ('optimizer', 'groups', {}),
+)
 
 
 class Start(NamedTuple):
