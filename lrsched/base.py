@@ -390,6 +390,15 @@ def as_step(step: jax.typing.ArrayLike) -> jax.Array:
   return jnp.maximum(step.astype(dtype), 0)
 
 
+@jax.jit
+def traced_once(schedule: Schedule, step: jax.Array) -> jax.Array:
+  """`schedule(step)`, for schedules that need another one at two steps.
+
+  Nested in one another they would be traced once for each path to them.
+  """
+  return schedule(step)
+
+
 def turns_and_rest(
   step: jax.Array, period_steps: jax.Array
 ) -> tuple[jax.Array, jax.Array]:

@@ -17,6 +17,7 @@ from lrsched.base import check_rises
 from lrsched.base import check_total
 from lrsched.base import is_concrete
 from lrsched.base import schedule
+from lrsched.base import traced_once
 from lrsched.shapes import DecayShape
 from lrsched.shapes import LinearDecay
 from lrsched.shapes import check_floor
@@ -269,9 +270,8 @@ class Rewarm(Schedule):
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     step, spec = as_step(step), as_arrays(self)
-    # One evaluation of `before`, as specs may be nested: the LR now, and at R.
-    here, local = jnp.broadcast_arrays(step, spec.rewarm_step)
-    before, from_lr = spec.before(jnp.stack([here, local]))
+    before = traced_once(spec.before, step)
+    from_lr = traced_once(spec.before, spec.rewarm_step)
     later = spec._warmup(from_lr)(jnp.maximum(step - spec.rewarm_step, 0))
     return jnp.where(step < spec.rewarm_step, before, later)
 

@@ -18,6 +18,7 @@ from lrsched.base import check_rises
 from lrsched.base import check_total
 from lrsched.base import is_concrete
 from lrsched.base import schedule
+from lrsched.base import traced_once
 from lrsched.base import turns_and_rest
 
 # Three of them must fit 32 unsigned bits in `_share`.
@@ -53,9 +54,9 @@ def _between(
   schedule: Schedule, whole: jax.Array, rest: jax.Array, den: jax.Array
 ) -> jax.Array:
   """The LR `rest/den` of the way from step `whole` to the next one."""
-  # One evaluation, as specs may be nested; equal LRs stay what they are.
-  here, after = schedule(jnp.stack([whole, whole + 1]))
-  return here + rest / den * (after - here)
+  here = traced_once(schedule, whole)
+  after = traced_once(schedule, whole + 1)
+  return here + rest / den * (after - here)  # equal LRs stay what they are
 
 
 @schedule
@@ -244,17 +245,22 @@ class Ramped(Schedule):
     sizes = jnp.stack(spec.batch_sizes)
     lengths = jnp.diff(starts)  # of all stages but the last
     most = jnp.iinfo(step.dtype).max - 1
-    # All stages at once: the long division is written out, and compiled, once.
-    by_stage = lambda x: x.reshape(-1, *(1 for _ in step.shape))
-    inside = jnp.clip(step[None] - by_stage(starts[:-1]), 0, by_stage(lengths))
-    more, parts = _share(inside, by_stage(sizes[:-1]), by_stage(full))
-    whole = jnp.maximum(step - starts[-1], 0)  # at full size a step is a step
-    rest = jnp.zeros_like(whole)
-    for i in range(len(spec.boundaries)):
-      rest = rest + parts[i]
-      carry = (rest >= full).astype(rest.dtype)
-      rest = rest - carry * full
-      whole = whole + jnp.minimum(more[i] + carry, most - whole)
+
+    def add(place: Any, stage: Any) -> Any:
+      whole, rest = place
+      start, length, size = stage
+      inside = jnp.clip(step - start, 0, length)
+      more, part = _share(inside, size, full)
+      carry = (rest + part >= full).astype(rest.dtype)
+      rest = rest + part - carry * full
+      return (whole + jnp.minimum(more + carry, most - whole), rest), None
+
+    # At full size a step is a step. A loop, so that a hundred stages are one
+    # small program.
+    whole = jnp.maximum(step - starts[-1], 0)
+    stages = (starts[:-1], lengths, sizes[:-1])
+    place, _ = jax.lax.scan(add, (whole, jnp.zeros_like(whole)), stages)
+    whole, rest = place
     return _between(spec.schedule, whole, rest, full)
 
   def steps_for(self, full_steps: int) -> int:

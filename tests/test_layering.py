@@ -23,7 +23,7 @@ PACKAGES = ('lrsched', 'trainers', 'experiments', 'benchmarks')
 
 # All that the library may use from outside: no files, clocks, environment.
 LIBRARY_MAY_IMPORT = {
-  *('jax', 'jaxtyping', 'numpy', 'optax'),
+  *('jax', 'jaxtyping', 'numpy', 'optax', 'scipy'),
   *('__future__', 'abc', 'bisect', 'collections', 'contextlib', 'copy'),
   *('dataclasses', 'enum', 'fractions', 'functools', 'hashlib', 'inspect'),
   *('itertools', 'json', 'math', 'numbers', 'operator', 're', 'textwrap'),

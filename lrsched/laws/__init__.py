@@ -1,0 +1,32 @@
+"""Loss laws: what a learning-rate curve does to the loss."""
+
+from lrsched.laws.automatic import auto as auto
+from lrsched.laws.chinchilla import BESIROGLU as BESIROGLU
+from lrsched.laws.chinchilla import HOFFMANN as HOFFMANN
+from lrsched.laws.chinchilla import Allocation as Allocation
+from lrsched.laws.chinchilla import Chinchilla as Chinchilla
+from lrsched.laws.concave import Concave as Concave
+from lrsched.laws.curve import Curve as Curve
+from lrsched.laws.data_constrained import MUENNIGHOFF as MUENNIGHOFF
+from lrsched.laws.data_constrained import DataConstrained as DataConstrained
+from lrsched.laws.fitting import Fit as Fit
+from lrsched.laws.fitting import Forecast as Forecast
+from lrsched.laws.fitting import fit as fit
+from lrsched.laws.kaplan import KAPLAN as KAPLAN
+from lrsched.laws.kaplan import Kaplan as Kaplan
+from lrsched.laws.kaplan_steps import KAPLAN_STEPS as KAPLAN_STEPS
+from lrsched.laws.kaplan_steps import KaplanSteps as KaplanSteps
+from lrsched.laws.law import Law as Law
+from lrsched.laws.law import Parameter as Parameter
+from lrsched.laws.learning_trend import LearningTrend as LearningTrend
+from lrsched.laws.learning_trend import Stopping as Stopping
+from lrsched.laws.learning_trend import stopping as stopping
+from lrsched.laws.pooling import Pooled as Pooled
+from lrsched.laws.pooling import pool as pool
+from lrsched.laws.priors import SHIPPED as SHIPPED
+from lrsched.laws.problem import Prior as Prior
+from lrsched.laws.published import Annealing as Annealing
+from lrsched.laws.published import Functional as Functional
+from lrsched.laws.published import LossDrop as LossDrop
+from lrsched.laws.published import MultiPower as MultiPower
+from lrsched.laws.scaling import huber_sum as huber_sum

@@ -1,0 +1,170 @@
+"""Pooled knowledge: the kernel that many data sets share, as a prior.
+
+The kernel of `Concave` is fitted to all curves of several data sets at once,
+with `L0, A, a, K` for each. What is kept is the kernel, how sharply the curves
+determine it, and how `a` and `K` vary from one data set to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from scipy.optimize import least_squares
+
+from lrsched.laws import problem
+from lrsched.laws.concave import Concave
+from lrsched.laws.curve import Curve
+from lrsched.laws.problem import Prior
+
+LAW = Concave()
+OWN = 4  # L0, A, a, K: of one data set; the rest is the kernel
+MOST_POINTS = 80  # of a curve: neighbours say the same
+# A kernel parameter that the pool has on its bound is held there.
+PINNED = 0.01
+# Points of a curve are not independent, and a new data set is not one of the
+# pool: a tenth of the information is believed.
+BELIEVED = 0.1
+KERNEL_START = (0.75, np.log(1000.0), 0.4, 0.05, 0.7)
+
+
+class Pooled(NamedTuple):
+  """What data sets have in common, in fitted coordinates.
+
+  Attributes:
+    kernel: [5] the shared w, log C, b, g, q.
+    information: [5, 5] of the pooled fit about them, `L0, A, a, K` being free.
+    own_mean: [2] mean of a and log K over the data sets.
+    own_sd: [2] their standard deviation from one data set to another.
+    model_error: root mean square log error at the ends of the curves.
+    sources: names of the data sets.
+  """
+
+  kernel: tuple[float, ...]
+  information: tuple[tuple[float, ...], ...]
+  own_mean: tuple[float, float]
+  own_sd: tuple[float, float]
+  model_error: float
+  sources: tuple[str, ...]
+
+  def prior(self) -> Prior:
+    """As a Gaussian for a fit of `Concave`."""
+    mean = np.zeros(len(LAW.parameters))
+    root = np.zeros((OWN + 3, len(LAW.parameters)))
+    mean[2:OWN], mean[OWN:] = self.own_mean, self.kernel
+    root[0, 2], root[1, 3] = 1 / np.asarray(self.own_sd)
+    low, high = (b[OWN:] for b in problem.bounds_of(LAW))
+    margin = 1e-3 * (high - low)
+    pinned = (mean[OWN:] < low + margin) | (mean[OWN:] > high - margin)
+    information = BELIEVED * np.asarray(self.information)
+    root[2:, OWN:] = _root(information + np.diag(pinned / PINNED**2))
+    return Prior(mean, root)
+
+
+def _root(information: np.ndarray) -> np.ndarray:
+  """`R` with `R^T R` the information."""
+  values, vectors = np.linalg.eigh(information)
+  return np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+
+
+def pool(data_sets: Mapping[str, Sequence[Curve]]) -> Pooled:
+  """The kernel that data sets share.
+
+  Each curve counts alike, however often it was evaluated.
+
+  Args:
+    data_sets: curves by data set; those of one set are of one model, data and
+      peak LR. At least two sets.
+
+  Raises:
+    ValueError: if there are fewer than two data sets.
+  """
+  if len(data_sets) < 2:
+    raise ValueError(f'pool needs two data sets, got {sorted(data_sets)}')
+  stacked = [
+    problem.stack(curves, LAW, 'true_sum', curves[0].peak_lr, MOST_POINTS)
+    for curves in data_sets.values()
+  ]
+  bounds = problem.bounds_of(LAW)
+  n = len(stacked)
+  low, high = (np.r_[np.tile(b[:OWN], n), b[OWN:]] for b in bounds)
+  start = [_own_start(curves) for curves in data_sets.values()]
+  z = np.clip(
+    np.r_[np.concatenate(start), KERNEL_START], low + 1e-6, high - 1e-6
+  )
+  roots = [_curve_weights(data) for data in stacked]
+
+  def each(z: np.ndarray) -> list[np.ndarray]:
+    own = z[: OWN * n].reshape(n, OWN)
+    return [np.r_[part, z[OWN * n :]] for part in own]
+
+  def rows(z: np.ndarray) -> np.ndarray:
+    parts = zip(each(z), stacked, roots, strict=True)
+    return np.concatenate(
+      [
+        np.asarray(problem.residuals(LAW, x, data)) * root / problem.HUBER
+        for x, data, root in parts
+      ]
+    )
+
+  def slopes(z: np.ndarray) -> np.ndarray:
+    blocks = []
+    parts = zip(each(z), stacked, roots, strict=True)
+    for i, (x, data, root) in enumerate(parts):
+      j = np.asarray(problem.jacobian(LAW, x, data))
+      j = j * root[:, None] / problem.HUBER
+      block = np.zeros((len(j), len(z)))
+      block[:, OWN * i : OWN * (i + 1)] = j[:, :OWN]
+      block[:, OWN * n :] = j[:, OWN:]
+      blocks.append(block)
+    return np.concatenate(blocks)
+
+  with jax.enable_x64(True):
+    found = least_squares(
+      rows,
+      z,
+      slopes,
+      bounds=(low, high),
+      loss=problem.huber(sum(d.weights.size for d in stacked)),
+      x_scale='jac',
+      max_nfev=200,
+    )
+    r, j = rows(found.x), slopes(found.x)
+    ends = np.concatenate(
+      [_end_errors(x, d) for x, d in zip(each(found.x), stacked, strict=True)]
+    )
+  j = j / np.sqrt(np.maximum(np.abs(r), 1))[:, None]  # Huber, as squares
+  h = j.T @ j
+  k = OWN * n
+  information = h[k:, k:] - h[k:, :k] @ np.linalg.solve(
+    h[:k, :k] + 1e-9 * np.eye(k), h[:k, k:]
+  )
+  own = found.x[:k].reshape(n, OWN)[:, 2:]
+  return Pooled(
+    kernel=tuple(found.x[k:].tolist()),
+    information=tuple(map(tuple, information.tolist())),
+    own_mean=tuple(own.mean(axis=0).tolist()),
+    own_sd=tuple(own.std(axis=0, ddof=1).tolist()),
+    model_error=float(np.sqrt(np.mean(ends**2))),
+    sources=tuple(data_sets),
+  )
+
+
+def _own_start(curves: Sequence[Curve]) -> np.ndarray:
+  lowest = min(float(np.nanmin(c.losses)) for c in curves)
+  lr_sum = max(float(c.lr_of_updates().sum() / c.peak_lr) for c in curves)
+  return problem.to_z(LAW, LAW.starts(lowest, lr_sum, 1.0)[0])[:OWN]
+
+
+def _curve_weights(data: problem.Data) -> np.ndarray:
+  """[C E] roots of weights that make every curve count as 40 points."""
+  n = data.weights.sum(axis=1, keepdims=True)
+  return np.sqrt(40 * data.weights / np.maximum(n, 1)).ravel()
+
+
+def _end_errors(z: np.ndarray, data: problem.Data) -> np.ndarray:
+  r = np.asarray(problem.residuals(LAW, z, data)).reshape(data.weights.shape)
+  last = data.weights.sum(axis=1).astype(int) - 1
+  return r[np.arange(len(r)), last]
