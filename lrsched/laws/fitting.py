@@ -242,7 +242,7 @@ def fit(
     model_error=model_error,
     covariance=covariance,
     has_rises=any(rises(c.lr_of_updates(), c.warmup_steps) for c in curves),
-    verdict=_verdict(law, best.x, free, curves),
+    verdict=_verdict(law, best.x, free, curves, prior),
   )
 
 
@@ -298,14 +298,24 @@ def _decays(curve: Curve) -> bool:
 
 
 def _verdict(
-  law: Law, z: np.ndarray, free: np.ndarray, curves: Sequence[Curve]
+  law: Law,
+  z: np.ndarray,
+  free: np.ndarray,
+  curves: Sequence[Curve],
+  prior: Prior | None,
 ) -> tuple[str, ...]:
   lines = []
   if not any(_decays(c) for c in curves):
     lines.append(
       'no curve decays its LR: what a decay gains comes from the prior alone'
     )
-  bound = [p.name for p, f in zip(law.parameters, free, strict=True) if not f]
+  # A prior may hold a parameter on its bound, which is then no surprise.
+  held = np.zeros(len(z), bool) if prior is None else prior.root.any(axis=0)
+  bound = [
+    p.name
+    for p, is_free, is_held in zip(law.parameters, free, held, strict=True)
+    if not (is_free or is_held)
+  ]
   if bound:
     lines.append(
       f'on the bounds of the search: {", ".join(bound)}; the curves do not '

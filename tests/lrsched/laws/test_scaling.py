@@ -13,10 +13,10 @@ from lrsched.laws.data_constrained import MUENNIGHOFF
 from lrsched.laws.data_constrained import DataConstrained
 from lrsched.laws.kaplan import KAPLAN
 from lrsched.laws.kaplan_steps import KAPLAN_STEPS
+from lrsched.laws.learning_trend import LearningTrend
 from lrsched.laws.scaling import DELTA
 from lrsched.laws.scaling import as_points
 from lrsched.laws.scaling import huber_sum
-from lrsched.laws.learning_trend import LearningTrend
 
 TREND = LearningTrend(c=2.0, a=0.5, b=0.5, x_last=1e4)
 SIZES = {'n_params': 1e9, 'n_tokens': 2e10}
