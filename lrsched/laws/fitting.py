@@ -310,7 +310,8 @@ def _verdict(
       'no curve decays its LR: what a decay gains comes from the prior alone'
     )
   # A prior may hold a parameter on its bound, which is then no surprise.
-  held = np.zeros(len(z), bool) if prior is None else prior.root.any(axis=0)
+  root = np.zeros((1, len(z))) if prior is None else prior.root
+  held = np.any(root != 0, axis=0).tolist()
   bound = [
     p.name
     for p, is_free, is_held in zip(law.parameters, free, held, strict=True)
