@@ -17,7 +17,6 @@ import gc
 import json
 import os
 import pathlib
-import platform
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from absl import flags
 
 import lrsched
 from benchmarks.step_overhead import Ratio
+from benchmarks.step_overhead import machine
 from benchmarks.step_overhead import median_ratio
 
 TOTAL_STEPS = 1_000_000
@@ -247,12 +247,7 @@ def measure(
   return {
     'date': datetime.date.today().isoformat(),
     'command': f'python -m benchmarks.schedule_cost --pairs={pairs}',
-    'device': jax.devices()[0].device_kind,
-    'cores': os.cpu_count(),
-    'load_average': [round(load, 2), round(os.getloadavg()[0], 2)],
-    'python': platform.python_version(),
-    'jax': jax.__version__,
-    'optax': optax.__version__,
+    **machine(load),
     'pairs': pairs,
     'total_steps': total_steps,
     'n_params': N_PARAMS,

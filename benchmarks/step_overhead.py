@@ -242,6 +242,18 @@ def programs_of_sweep(arm_of: Callable[[lrsched.WSD], Arm]) -> int:
   return programs
 
 
+def machine(load: float) -> dict[str, Any]:
+  """What ratios were measured on; `load` is the load average before."""
+  return {
+    'device': jax.devices()[0].device_kind,
+    'cores': os.cpu_count(),
+    'load_average': [round(load, 2), round(os.getloadavg()[0], 2)],
+    'python': platform.python_version(),
+    'jax': jax.__version__,
+    'optax': optax.__version__,
+  }
+
+
 def measure(n: int) -> dict[str, Any]:
   """The record: machine, times, ratios and compile counts."""
   load, total_steps = os.getloadavg()[0], n + WARMUP_CALLS
@@ -253,12 +265,7 @@ def measure(n: int) -> dict[str, Any]:
   return {
     'date': datetime.date.today().isoformat(),
     'command': f'python -m benchmarks.step_overhead --pairs={n}',
-    'device': jax.devices()[0].device_kind,
-    'cores': os.cpu_count(),
-    'load_average': [round(load, 2), round(os.getloadavg()[0], 2)],
-    'python': platform.python_version(),
-    'jax': jax.__version__,
-    'optax': optax.__version__,
+    **machine(load),
     'pairs': n,
     'median_ms': {'ours': round(ms[0, 0], 3), 'optax': round(ms[0, 1], 3)},
     'ours_over_optax': median_ratio(seconds[0]),

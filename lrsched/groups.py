@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from lrsched.transform import minus_lr_times
-from lrsched.transform import states_in
+from lrsched.transform import only_state
 
 SHOWN = 3  # paths that an error names
 
@@ -154,17 +154,13 @@ def applied_lrs(opt_state: optax.OptState) -> dict[str, jax.Array]:
     >>> float(applied_lrs(state)['.*'])
     0.1
   """
-  found = states_in(opt_state, ScaleByGroupLRState)
-  if len(found) != 1:
-    raise ValueError(
-      f'opt_state must hold one ScaleByGroupLRState, found {len(found)}; '
-      + (
-        'pass the part of the state with one of them'
-        if found
-        else 'end the optax chain with scale_by_group_lr(groups)'
-      )
-    )
-  return dict(found[0].lrs)
+  state = only_state(
+    opt_state,
+    ScaleByGroupLRState,
+    if_none='end the optax chain with scale_by_group_lr(groups)',
+    if_several='pass the part of the state with one of them',
+  )
+  return dict(state.lrs)
 
 
 def _check_groups(groups: Any) -> None:

@@ -17,8 +17,7 @@ from lrsched.base import as_step
 from lrsched.base import is_concrete
 from lrsched.base import schedule
 
-Factor = Annotated[Any, Number(whole=False, low=0.0)]
-Value = Annotated[Any, Number(whole=False, low=0.0)]
+NonNegative = Annotated[Any, Number(whole=False, low=0.0)]
 
 
 @schedule
@@ -42,7 +41,7 @@ class Scaled(Schedule):
   """
 
   schedule: Schedule
-  factor: Factor
+  factor: NonNegative
 
   def __call__(self, step: jax.typing.ArrayLike) -> jax.Array:
     spec = as_arrays(self)
@@ -202,8 +201,8 @@ class Tied(Schedule):
   schedule: Schedule
   low_lr: LR
   high_lr: LR
-  at_low: Value
-  at_high: Value
+  at_low: NonNegative
+  at_high: NonNegative
 
   def check(self) -> None:
     bounds = (self.low_lr, self.high_lr)

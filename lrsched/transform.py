@@ -88,11 +88,23 @@ def minus_lr_times(lr: jax.Array, update: jax.Array) -> jax.Array:
   return (-lr * wide).astype(update.dtype)
 
 
-def states_in(opt_state: optax.OptState, kind: type) -> list[Any]:
-  """Every state of a class inside an optimizer state."""
+def only_state(
+  opt_state: optax.OptState, kind: type, *, if_none: str, if_several: str
+) -> Any:
+  """The one state of a class inside an optimizer state.
+
+  Raises:
+    ValueError: with the remedy, if there are none or several.
+  """
   is_state = lambda x: isinstance(x, kind)
   leaves = jax.tree.leaves(opt_state, is_leaf=is_state)
-  return [leaf for leaf in leaves if is_state(leaf)]
+  found = [leaf for leaf in leaves if is_state(leaf)]
+  if len(found) != 1:
+    raise ValueError(
+      f'opt_state must hold one {kind.__name__}, found {len(found)}; '
+      + (if_several if found else if_none)
+    )
+  return found[0]
 
 
 def applied_lr(opt_state: optax.OptState) -> jax.Array:
@@ -114,14 +126,10 @@ def applied_lr(opt_state: optax.OptState) -> jax.Array:
     >>> float(applied_lr(tx.init(jnp.zeros(2))))
     0.0
   """
-  found = states_in(opt_state, ScaleByLRState)
-  if len(found) != 1:
-    raise ValueError(
-      f'opt_state must hold one ScaleByLRState, found {len(found)}; '
-      + (
-        'pass the state of one parameter group'
-        if found
-        else 'end the optax chain with scale_by_lr(schedule)'
-      )
-    )
-  return found[0].lr
+  state = only_state(
+    opt_state,
+    ScaleByLRState,
+    if_none='end the optax chain with scale_by_lr(schedule)',
+    if_several='pass the state of one parameter group',
+  )
+  return state.lr

@@ -8,6 +8,7 @@ sequences and bytes; fractions, tokens and epochs become steps in
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import lrsched
@@ -170,6 +171,10 @@ class DataConfig:
   def batch_sizes(self) -> tuple[int, ...]:
     """Every batch size of the run, in order."""
     return self.ramp.batch_sizes if self.ramp else (self.batch_size,)
+
+  def part_size(self) -> int:
+    """The greatest size that every batch of the run is a multiple of."""
+    return math.gcd(*self.batch_sizes())
 
   def samples_at(self, step: int) -> int:
     """Sequences drawn before update `step`."""

@@ -7,8 +7,6 @@ token and every token but the first of the file is predicted once per epoch.
 
 from __future__ import annotations
 
-import math
-
 import grain
 import numpy as np
 
@@ -76,7 +74,7 @@ def train_iterator(
       does not hold one window.
   """
   n_windows = windows_per_epoch(corpus, config.seq_len)
-  part = math.gcd(*config.batch_sizes())
+  part = config.part_size()
   if part % process_count:
     raise ValueError(
       'DataConfig.batch_size must be a multiple of the number of processes, '
@@ -111,7 +109,7 @@ def next_batch(
   data: grain.DatasetIterator[np.ndarray], config: DataConfig, step: int
 ) -> np.ndarray:
   """This process's share of the batch of update `step`, int32."""
-  parts = config.batch_size_at(step) // math.gcd(*config.batch_sizes())
+  parts = config.batch_size_at(step) // config.part_size()
   if parts == 1:
     return next(data)
   return np.concatenate([next(data) for _ in range(parts)])

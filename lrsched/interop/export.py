@@ -11,8 +11,7 @@ import numpy as np
 from lrsched.base import Schedule
 from lrsched.base import as_arrays
 from lrsched.interop.arguments import check_steps
-from lrsched.spec import FORMAT_VERSION
-from lrsched.spec import to_dict
+from lrsched.spec import to_json
 
 # The schedule is an argument: those of one structure share a program.
 _evaluate = jax.jit(lambda schedule, steps: schedule(steps))
@@ -103,5 +102,5 @@ def to_table_json(schedule: Schedule, total_steps: int) -> str:
     >>> to_table_json(Constant(lr=0.5), 2)
     '{"lr": [0.5, 0.5], "spec": {"lrsched": 1, "kind": "Constant", "lr": 0.5}}'
   """
-  spec = {'lrsched': FORMAT_VERSION, **to_dict(schedule)}
+  spec = json.loads(to_json(schedule))
   return json.dumps({'lr': to_table(schedule, total_steps), 'spec': spec})

@@ -103,15 +103,14 @@ class Fit:
           np.linspace(warmup_steps, len(lrs) - 1, 200, dtype=int)
         )
     self._check_evidence(lrs, warmup_steps)
+    unit = self.law.unit(self.peak_lr)
     path = path_of(
       lrs,
       np.asarray(at_steps),
       warmup_steps=warmup_steps,
       warmup=self.warmup,
-      reference_lr=self.peak_lr if self.law.relative else 1.0,
-      tolerance=0.2
-      * problem.TOLERANCE
-      * (1.0 if self.law.relative else self.peak_lr),
+      reference_lr=unit,
+      tolerance=0.2 * problem.TOLERANCE * self.peak_lr / unit,
     )
     z = problem.to_z(self.law, self.params)
     with jax.enable_x64(True):
@@ -249,7 +248,7 @@ def fit(
 def _starts(
   law: Law, curves: Sequence[Curve], peak_lr: float, prior: Prior | None
 ) -> list[np.ndarray]:
-  unit = peak_lr if law.relative else 1.0
+  unit = law.unit(peak_lr)
   starts = law.starts(
     min(float(np.nanmin(c.losses)) for c in curves),
     max(float(c.lr_of_updates().sum()) for c in curves) / unit,

@@ -102,13 +102,12 @@ class Law(abc.ABC):
         f'peak_lr must be given to {type(self).__name__}: its parameters are '
         'for LRs relative to the peak of the curves they were fitted to'
       )
-    reference_lr = float(peak_lr or 1.0) if self.relative else 1.0
     path = path_of(
       lrs,
       at_steps,
       warmup_steps=warmup_steps,
       warmup=warmup,
-      reference_lr=reference_lr,
+      reference_lr=self.unit(float(peak_lr or 1.0)),
     )
     values = {name: float(params[name]) for name in self.names()}
     with jax.enable_x64(True):
@@ -118,6 +117,11 @@ class Law(abc.ABC):
         for i in range(0, len(path.steps), n)
       ]
     return np.concatenate(parts) if parts else np.zeros(0)
+
+  @classmethod
+  def unit(cls, peak_lr: float) -> float:
+    """What the law's LRs are divided by, for curves of this peak."""
+    return peak_lr if cls.relative else 1.0
 
   @classmethod
   def names(cls) -> tuple[str, ...]:

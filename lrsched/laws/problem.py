@@ -82,7 +82,7 @@ def stack(
   most_points: int | None = None,
 ) -> Data:
   """The curves as arrays of one shape."""
-  first_step = first_step_of(curves)
+  first_step, unit = first_step_of(curves), law.unit(peak_lr)
   paths, log_losses = [], []
   for curve in curves:
     rows = points_of(curve, first_step, most_points)
@@ -92,8 +92,8 @@ def stack(
         curve.steps[rows],
         warmup_steps=curve.warmup_steps,
         warmup=warmup,
-        reference_lr=peak_lr if law.relative else 1.0,
-        tolerance=TOLERANCE * (1.0 if law.relative else peak_lr),
+        reference_lr=unit,
+        tolerance=TOLERANCE * peak_lr / unit,
       )
     )
     log_losses.append(np.log(curve.losses[rows]))
