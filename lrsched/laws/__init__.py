@@ -9,8 +9,8 @@ from lrsched.laws.concave import Concave as Concave
 from lrsched.laws.curve import Curve as Curve
 from lrsched.laws.data_constrained import MUENNIGHOFF as MUENNIGHOFF
 from lrsched.laws.data_constrained import DataConstrained as DataConstrained
-from lrsched.laws.fitting import Fit as Fit
-from lrsched.laws.fitting import Forecast as Forecast
+from lrsched.laws.fitted import Fit as Fit
+from lrsched.laws.fitted import Forecast as Forecast
 from lrsched.laws.fitting import fit as fit
 from lrsched.laws.kaplan import KAPLAN as KAPLAN
 from lrsched.laws.kaplan import Kaplan as Kaplan

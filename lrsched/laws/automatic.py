@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lrsched.laws.curve import Curve
-from lrsched.laws.fitting import Fit
+from lrsched.laws.fitted import Fit
 from lrsched.laws.fitting import fit
 from lrsched.laws.pooling import LAW
 from lrsched.laws.pooling import Pooled
