@@ -70,7 +70,7 @@ def curves_svg(runs: Sequence[Run]) -> str:
         lw=1.3,
         label=run.name,
       )
-      lr_axes.plot(*_thinned(run.train, 'lr'), color=color, lw=1.5)
+      lr_axes.plot(*thinned(run.train, 'lr'), color=color, lw=1.5)
     _set_loss_limits(loss_axes, runs)
     loss_axes.set_ylabel('loss (nats per token)')
     lr_axes.set_ylabel('LR as applied')
@@ -80,7 +80,7 @@ def curves_svg(runs: Sequence[Run]) -> str:
     first, last = _extent(runs)
     lr_axes.set_xlim(first, last + 0.01 * (last - first))
     figure.legend(loc='outside right upper')
-    return _data_uri(figure)
+    return data_uri(figure)
 
 
 def lineage_svg(runs: Sequence[Run]) -> str:
@@ -100,7 +100,7 @@ def lineage_svg(runs: Sequence[Run]) -> str:
     axes = figure.subplots()
     for run, color in zip(runs, run_colors(runs), strict=True):
       y = rows[run.lineage.run_id]
-      steps, lrs = _thinned(run.train, 'lr')
+      steps, lrs = thinned(run.train, 'lr')
       half = [0.36 * lr / peaks[run.lineage.run_id] for lr in lrs]
       axes.fill_between(
         steps,
@@ -137,7 +137,7 @@ def lineage_svg(runs: Sequence[Run]) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel('updates')
     _add_mark_legend(figure, runs)
-    return _data_uri(figure)
+    return data_uri(figure)
 
 
 def run_colors(runs: Sequence[Run]) -> list[tuple[float, float, float]]:
@@ -262,7 +262,7 @@ def _set_loss_limits(axes: Axes, runs: Sequence[Run]) -> None:
     axes.set_ylim(low - margin, high + margin)
 
 
-def _thinned(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
+def thinned(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
   """Steps and values of at most MAX_POINTS rows, the last among them."""
   rows = [row for row in rows if name in row]
   every = math.ceil(len(rows) / MAX_POINTS) or 1
@@ -281,7 +281,8 @@ def _means(rows: Sequence[Row], name: str) -> tuple[list[float], list[float]]:
   )
 
 
-def _data_uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
+  """A figure as the data URI of an SVG."""
   file = io.BytesIO()
   figure.savefig(file, format='svg', metadata={'Date': None})
   return (

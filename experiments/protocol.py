@@ -7,8 +7,6 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lrsched.laws import Curve
 
 VARIABLE = 'LRSCHED_CURVES'
@@ -61,7 +59,13 @@ def read_groups(protocol: pathlib.Path) -> list[Group]:
   try:
     groups = json.loads(protocol.read_text())['groups']
     return [_group(protocol.parent, n, g) for n, g in groups.items()]
-  except (OSError, KeyError, TypeError, AttributeError) as error:
+  except (
+    OSError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    json.JSONDecodeError,
+  ) as error:
     raise ValueError(
       f'{protocol} is not a protocol ({type(error).__name__}: {error}); it '
       'must hold {"groups": {NAME: {"source", "warmup_steps", "fit", "test"}}}'
@@ -73,6 +77,11 @@ def _group(folder: pathlib.Path, name: str, given: dict[str, Any]) -> Group:
     read_curve(folder / path, given['warmup_steps']) for path in paths
   ]
   fit, test = read(given['fit']), read(given['test'])
+  if not fit or not test:
+    raise ValueError(f'{name}: fit and test must each name a curve')
+  for curve in test:
+    if not curve.measured.size:
+      raise ValueError(f'{curve.name}: a curve of test must have a loss')
   return Group(name=name, source=given['source'], fit=fit, test=test)
 
 
@@ -99,29 +108,12 @@ def data_sets(
   for group in groups.values():
     if group['source'] != exclude_source:
       for path in (*group['fit'], *group['test']):
-        found[path.partition('/')[0]] = group['warmup_steps']
+        parent = pathlib.PurePosixPath(path).parent
+        found[str(parent)] = group['warmup_steps']
   return {
     name: [
       read_curve(path, warmup_steps)
       for path in sorted((folder / name).glob('*.csv'))
     ]
     for name, warmup_steps in found.items()
-  }
-
-
-def metrics(curve: Curve, mean: np.ndarray) -> dict[str, float]:
-  """How far predictions are from a curve's losses, in nats.
-
-  R2, MAE, RMSE, PredE (mean relative error), WorstE (its maximum) and FinalE
-  (absolute error at the last point).
-  """
-  y = curve.losses[curve.measured]
-  error = y - mean
-  return {
-    'R2': float(1 - np.sum(error**2) / np.sum((y - y.mean()) ** 2)),
-    'MAE': float(np.abs(error).mean()),
-    'RMSE': float(np.sqrt(np.mean(error**2))),
-    'PredE': float(np.mean(np.abs(error) / y)),
-    'WorstE': float(np.max(np.abs(error) / y)),
-    'FinalE': float(np.abs(error[-1])),
   }

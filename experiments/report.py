@@ -22,6 +22,8 @@ from absl import flags
 
 from experiments.figures import curves_svg
 from experiments.figures import lineage_svg
+from experiments.law_figures import followed
+from experiments.law_figures import forecasts_svg
 from experiments.runs import Run
 from experiments.runs import load_runs
 from experiments.runs import read_json
@@ -55,6 +57,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     table=_headline(workdir / 'table.json'),
     curves=curves_svg(runs),
     lineage=lineage_svg(runs),
+    forecasts=forecasts_svg(followed(runs)) if followed(runs) else None,
     runs=[_describe(run, names) for run in runs],
   )
   path = workdir / 'report.html'

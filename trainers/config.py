@@ -285,6 +285,50 @@ class LogConfig:
 
 
 @config
+class ForecastConfig:
+  """A loss law that follows the run, in the training step.
+
+  Its predictions are of the evaluation loss: `law_loss` for now, `law_residual`
+  (the batch's loss less that), `law_final_loss` for the end of the schedule,
+  and `law_decay_now_loss` for the end of a decay that would begin now.
+
+  Attributes:
+    fit: file of a saved fit (`experiments.forecast --save`); None begins with
+      the first fit to this run.
+    curves: CSV files of other runs of the same model, data and peak LR, that
+      are fitted together with this one.
+    refit_every_evals: evaluations between fits to this run's own; 0 for none.
+    decay_frac: length of a decay that would begin now, as a share of the
+      updates so far.
+  """
+
+  fit: str | None = None
+  curves: tuple[str, ...] = ()
+  refit_every_evals: int = 4
+  decay_frac: float = 0.1
+
+  def check(self) -> None:
+    require(
+      self.refit_every_evals >= 0,
+      'ForecastConfig.refit_every_evals',
+      self.refit_every_evals,
+      'must be >= 0',
+    )
+    require(
+      self.fit is not None or self.refit_every_evals > 0,
+      'ForecastConfig.fit',
+      self.fit,
+      'must name a file if refit_every_evals is 0',
+    )
+    require(
+      0 < self.decay_frac <= 1,
+      'ForecastConfig.decay_frac',
+      self.decay_frac,
+      'must be in (0, 1]',
+    )
+
+
+@config
 class RunConfig:
   """A run: with the code and the corpus, it fixes every number of it.
 
@@ -302,6 +346,7 @@ class RunConfig:
     eval: evaluation.
     checkpoint: saving.
     log: metrics.
+    forecast: a loss law that follows the run; None for none.
   """
 
   model: ModelConfig
@@ -315,6 +360,7 @@ class RunConfig:
   eval: EvalConfig = EvalConfig()
   checkpoint: CheckpointConfig = CheckpointConfig()
   log: LogConfig = LogConfig()
+  forecast: ForecastConfig | None = None
 
   def check(self) -> None:
     require(

@@ -106,9 +106,13 @@ class Log:
       _check_finite(late[0], jax.device_get(late[1]))
 
   def evaluation(
-    self, done: int, result: EvalResult, ema: EvalResult | None
+    self,
+    done: int,
+    result: EvalResult,
+    ema: EvalResult | None,
+    expected: Mapping[str, float],
   ) -> None:
-    """Writes an evaluation after `done` updates."""
+    """Writes an evaluation after `done` updates, and what a law expected."""
     self.flush(done)
     row = {
       'eval_loss': result.mean,
@@ -120,6 +124,7 @@ class Log:
       row['eval_bits_per_byte'] = nats_per_byte / math.log(2)
     if ema is not None:
       row['ema_eval_loss'] = ema.mean
+    row |= expected
     if jax.process_index() == 0:
       path = eval_file(self._workdir, done)
       temporary = path.with_suffix('.tmp.npy')

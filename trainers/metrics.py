@@ -42,6 +42,13 @@ _LAYOUT = {
     'train and evaluation': ['Multiline', ['^loss$', '^(ema_)?eval_loss$']],
     'bits per byte': ['Multiline', ['^eval_bits_per_byte$']],
   },
+  'Loss law': {
+    'forecast of the end': [
+      'Multiline',
+      ['^eval_loss$', '^law_(final|decay_now)_loss$', '^law_final_(low|high)$'],
+    ],
+    'residual': ['Multiline', ['^law_(eval_)?residual$']],
+  },
   'Learning rate': {'as applied': ['Multiline', ['^lr([_/].*)?$']]},
   'Gradients': {
     'gradient norm': ['Multiline', ['^grad_norm']],

@@ -25,6 +25,7 @@ REPLACEABLE = (
   'config.eval',
   'config.checkpoint',
   'config.log',
+  'config.forecast',
   'config.mesh',
   'config.data.cache_dir',
 )
@@ -81,6 +82,7 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
 
 def _completed(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
   """A saved config with the fields that it is too old to have."""
+  saved = {'forecast': None} | saved
   for part, field, meant in ADDED:
     if field in asked[part] and field not in saved[part]:
       saved = saved | {part: saved[part] | {field: meant}}

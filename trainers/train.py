@@ -20,9 +20,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import lrsched
+from lrsched import laws
 from trainers import checkpoint
+from trainers.config import ForecastConfig
 from trainers.config import RunConfig
 from trainers.corpus import Corpus
 from trainers.corpus import materialise
@@ -36,6 +40,7 @@ from trainers.evaluate import make_eval_step
 from trainers.evaluate import place_eval_batches
 from trainers.evaluate import summarise
 from trainers.fields import to_dict
+from trainers.forecaster import Forecaster
 from trainers.log import Log
 from trainers.log import eval_file
 from trainers.optimizer import Muon
@@ -93,6 +98,7 @@ def run(
   }
   schedules = schedules_of(config.optimizer)
   start = plan_start(resolved, schedules, workdir, branch_from, restore)
+  forecaster = _forecaster(config, start)
   if start.step == config.total_steps:
     print(f'{workdir}: already at step {start.step}', file=sys.stderr)
     return summarise(_last_losses(workdir, start.step))
@@ -123,8 +129,28 @@ def run(
         init = lambda seed: init_state(config, seed)
         state = jax.jit(init, out_shardings=shardings)(np.uint32(config.seed))
       return _train_from(
-        config, workdir, resolved, mesh, corpus, batches, start, state, data
+        config,
+        workdir,
+        resolved,
+        mesh,
+        corpus,
+        batches,
+        start,
+        state,
+        data,
+        forecaster,
       )
+
+
+def _forecaster(config: RunConfig, start: Start) -> Forecaster | None:
+  """What follows the run; goes on from what the checkpoint recorded."""
+  if config.forecast is None:
+    return None
+  saved = None
+  if start.root is not None:
+    saved = checkpoint.load_metadata(start.root, start.step).get('forecast')
+  schedule = config.optimizer.schedule
+  return Forecaster(config.forecast, schedule, config.total_steps, saved)
 
 
 def _load(
@@ -135,8 +161,21 @@ def _load(
   step: int,
   data: Any,
 ) -> TrainState:
-  """The saved state; if other groups made it, its record of LRs begins anew."""
-  saved = checkpoint.load_metadata(root, step)['config']['optimizer']
+  """The saved state; if other groups made it, its record of LRs begins anew.
+
+  Whether a law follows the run is no matter of the state either: a track of the
+  LR that is not there is made from the saved schedule.
+  """
+  trained = checkpoint.load_metadata(root, step)['config']
+  if bool(trained.get('forecast')) != bool(config.forecast):
+    forecast = ForecastConfig() if trained.get('forecast') else None
+    as_saved = dataclasses.replace(config, forecast=forecast)
+    state = _load(
+      as_saved, mesh, abstract_state(as_saved, mesh), root, step, data
+    )
+    track = _track_of(trained, step, mesh) if config.forecast else None
+    return state._replace(track=track)
+  saved = trained['optimizer']
   patterns = saved.get('groups', {}).keys()
   if isinstance(config.optimizer, Muon) or (
     patterns == config.optimizer.groups.keys()
@@ -154,6 +193,22 @@ def _load(
   )
   record = record._replace(step=old.step)
   return state._replace(opt_state=(*before, (*links, record)))
+
+
+def _track_of(trained: dict[str, Any], step: int, mesh: Mesh) -> laws.Track:
+  """The track of a run that had none, up to a checkpoint."""
+  spec = lrsched.from_dict(
+    trained['optimizer']['schedule'], 'optimizer.schedule'
+  )
+  lrs, warmup_steps = laws.lr_of_updates(spec, step)
+
+  @jax.jit
+  def follow(lrs: jax.Array) -> laws.Track:
+    add = lambda track, lr: (laws.tracked(track, lr, warmup_steps), None)
+    return jax.lax.scan(add, laws.init_track(), lrs)[0]
+
+  track = follow(np.asarray(lrs, np.float32))
+  return jax.device_put(track, NamedSharding(mesh, P()))
 
 
 def _lr_lines(spec: lrsched.Schedule, step: int, total_steps: int) -> str:
@@ -237,6 +292,7 @@ def _train_from(
   start: Start,
   state: TrainState,
   data: Any,
+  forecaster: Forecaster | None,
 ) -> EvalResult:
   metadata = {
     'config': resolved,
@@ -254,16 +310,36 @@ def _train_from(
         (first, *config.checkpoint.keep_steps),
       )
     )
+    if forecaster is not None:
+      stack.callback(forecaster.close)
     if start.root != checkpoints_of(workdir):
       # Durable before the first compilation: a run that starts can restart.
-      saver.save(start.step, state, data, metadata)
+      saver.save(start.step, state, data, _recorded(metadata, forecaster))
       saver.wait()
     log = stack.enter_context(
       Log(config, workdir, resolved, corpus, start.step)
     )
     return _loop(
-      config, mesh, eval_tokens, metadata, start.step, state, data, saver, log
+      config,
+      mesh,
+      eval_tokens,
+      metadata,
+      start.step,
+      state,
+      data,
+      saver,
+      log,
+      forecaster,
     )
+
+
+def _recorded(
+  metadata: dict[str, Any], forecaster: Forecaster | None
+) -> dict[str, Any]:
+  """The metadata of a checkpoint, with what the forecaster must know again."""
+  if forecaster is None:
+    return metadata
+  return metadata | {'forecast': forecaster.record()}
 
 
 def _loop(
@@ -276,25 +352,37 @@ def _loop(
   data: Any,
   saver: checkpoint.Saver,
   log: Log,
+  forecaster: Forecaster | None,
 ) -> EvalResult:
   schedules = schedule_arrays(schedules_of(config.optimizer))
-  train_step = train_step_for(config, mesh)
+  train_step = train_step_for(
+    config, mesh, forecaster.law if forecaster is not None else None
+  )
   eval_step = make_eval_step(config.model, mesh)
   eval_batches = place_eval_batches(eval_tokens, mesh)
   last, keep = config.total_steps, config.checkpoint.keep_steps
   for step in range(first_step, last):
     batch = next_batch(data, config.data, step)
     tokens = place_batch(batch, config.accum_steps, mesh)
-    state, metrics = train_step(state, tokens, schedules)
+    if forecaster is None:
+      state, metrics = train_step(state, tokens, schedules)
+    else:
+      outlook = forecaster.outlook
+      state, metrics = train_step(state, tokens, schedules, outlook)
+      metrics = forecaster.said(step, metrics)
     log.train(step, metrics)
     done = step + 1
     if _is_due(done, config.eval.every_steps, keep, last):
       result = evaluate(eval_step, state.params, eval_batches)
       ema = state.ema and evaluate(eval_step, state.ema, eval_batches)
-      log.evaluation(done, result, ema)
+      expected = {}
+      if forecaster is not None:
+        loss, track = result.mean, jax.device_get(state.track)
+        expected = forecaster.evaluated(done, loss, metrics, track)
+      log.evaluation(done, result, ema, expected)
     if _is_due(done, config.checkpoint.every_steps, keep, last):
       log.flush(done)
-      saver.save(done, state, data, metadata)
+      saver.save(done, state, data, _recorded(metadata, forecaster))
   saver.wait()
   log.close(result)
   return result

@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import lrsched
+from lrsched import laws
 from trainers.config import ModelConfig
 from trainers.config import RunConfig
 from trainers.fields import to_dict
@@ -42,11 +43,13 @@ class TrainState(NamedTuple):
     params: nested dict of float32 weights.
     opt_state: state of the optax chain; its LR transform counts the updates.
     ema: moving average of `params`, or None.
+    track: the LR so far as loss laws need it, or None.
   """
 
   params: Any
   opt_state: Any
   ema: Any
+  track: Any = None
 
 
 def graph_of(model: ModelConfig) -> nnx.GraphDef:
@@ -61,7 +64,8 @@ def init_state(config: RunConfig, seed: jax.typing.ArrayLike) -> TrainState:
   tx = make_optimizer(config.optimizer, schedules_of(config.optimizer))
   # A copy: the donated step must not receive one buffer twice.
   ema = jax.tree.map(jnp.copy, params) if config.ema_decay else None
-  return TrainState(params, tx.init(params), ema)
+  track = laws.init_track() if config.forecast else None
+  return TrainState(params, tx.init(params), ema, track)
 
 
 def abstract_state(config: RunConfig, mesh: Mesh) -> TrainState:
@@ -75,11 +79,13 @@ def abstract_state(config: RunConfig, mesh: Mesh) -> TrainState:
   )
 
 
-Step = Callable[[TrainState, jax.Array, Schedules], tuple[TrainState, dict]]
+Step = Callable[..., tuple[TrainState, dict]]
 _steps: dict[str, Step] = {}  # by all that a step is compiled from
 
 
-def train_step_for(config: RunConfig, mesh: Mesh) -> Step:
+def train_step_for(
+  config: RunConfig, mesh: Mesh, law: laws.Law | None = None
+) -> Step:
   """`make_train_step`, made once for runs that differ in schedule values only.
 
   So a sweep or a set of branches in one process traces and compiles once.
@@ -97,22 +103,27 @@ def train_step_for(config: RunConfig, mesh: Mesh) -> Step:
       config.ema_decay,
       config.log.grad_norm_l1,
       [[axis, n] for axis, n in mesh.shape.items()],
+      type(law).__name__,
     ]
   )
   if key not in _steps:
-    _steps[key] = make_train_step(config, mesh)
+    _steps[key] = make_train_step(config, mesh, law)
   return _steps[key]
 
 
-def make_train_step(config: RunConfig, mesh: Mesh) -> Step:
-  """The compiled step `(state, tokens, schedules) -> (state, metrics)`.
+def make_train_step(
+  config: RunConfig, mesh: Mesh, law: laws.Law | None = None
+) -> Step:
+  """The compiled step: `(state, tokens, schedules) -> (state, metrics)`.
 
   `tokens` is int32 [accum_steps, microbatch, seq_len + 1], placed by
   `place_batch`; `schedules` are those of `schedules_of`, as arrays. The state
   is donated. Metrics are float32 scalars: the loss (nats per token, with z-loss
   if there is one) before the update, the LR the update was multiplied by, the
   L2 norm of the gradient before clipping, and the norm of the update over the
-  norm of the parameters.
+  norm of the parameters. With a law, the step takes a `laws.Outlook` too, and
+  the metrics have what the law expects after the update; the residual is of the
+  loss before it.
   """
   graph = graph_of(config.model)
 
@@ -120,7 +131,10 @@ def make_train_step(config: RunConfig, mesh: Mesh) -> Step:
     return next_token_loss(nnx.merge(graph, params), tokens_BxL)[0]
 
   def step(
-    state: TrainState, tokens_AxBxL: jax.Array, schedules: Schedules
+    state: TrainState,
+    tokens_AxBxL: jax.Array,
+    schedules: Schedules,
+    outlook: laws.Outlook | None = None,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     tx = make_optimizer(config.optimizer, schedules)
     loss, grads = _mean_gradient(loss_of, state.params, tokens_AxBxL)
@@ -137,7 +151,17 @@ def make_train_step(config: RunConfig, mesh: Mesh) -> Step:
     }
     if config.log.grad_norm_l1:
       metrics['grad_norm_l1'] = optax.tree.norm(grads, ord=1)
-    return TrainState(params, opt_state, ema), metrics
+    track = state.track
+    if law is not None and outlook is not None:
+      track = laws.tracked(track, metrics['lr'], outlook.warmup_steps)
+      expected = laws.foresee(law, outlook, track)
+      metrics |= {
+        'law_loss': expected.loss,
+        'law_residual': loss - expected.loss,
+        'law_final_loss': expected.final_loss,
+        'law_decay_now_loss': expected.decay_now_loss,
+      }
+    return TrainState(params, opt_state, ema, track), metrics
 
   shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
   replicated = NamedSharding(mesh, P())

@@ -64,10 +64,13 @@ class Concave(Law):
       for to_gain in (0.3, 0.8)
     ]
 
+  def power(self, params: Mapping[str, jax.Array]) -> jax.typing.ArrayLike:
+    return params['q']
+
   def at(self, params: Mapping[str, jax.Array], path: Path) -> jax.Array:
-    tau = jnp.maximum(path.lr_sums / SUM_UNIT, 1e-9)
-    middle = 0.5 * (path.first_sums + path.last_sums) / SUM_UNIT
-    tau_k = jnp.maximum(middle, 1e-9)
+    tau = jnp.maximum((path.origin + path.lr_sums) / SUM_UNIT, 1e-9)
+    middle = path.origin + 0.5 * (path.first_sums + path.last_sums)
+    tau_k = jnp.maximum(middle / SUM_UNIT, 1e-9)
     e_k = jnp.maximum(path.during, 1e-9)
     rate = params['C'] / SUM_UNIT * e_k ** -params['g']
     gained = saturation(*ages(path), rate[None], params['b'])

@@ -109,6 +109,37 @@ class Curve:
     """[last step + 1] the LR of every update, float64."""
     return np.interp(np.arange(self.steps[-1] + 1), self.steps, self.lrs)
 
+  def thinned(self, tolerance: float) -> Curve:
+    """The curve without the rows that say nothing new.
+
+    Every loss is kept, and so many rows that the LR between them stays within
+    `tolerance` (> 0, in the unit of the LR) of the line that joins them.
+    """
+    if not tolerance > 0:
+      raise ValueError(f'tolerance must be > 0, got {tolerance}')
+    ends = sorted({0, len(self.steps) - 1, *self.measured.tolist()})
+    kept = [ends[0]]
+    for end in ends[1:]:
+      while kept[-1] < end:
+        kept.append(self._as_far(kept[-1], end, tolerance))
+    return dataclasses.replace(
+      self,
+      steps=self.steps[kept],
+      lrs=self.lrs[kept],
+      losses=self.losses[kept],
+    )
+
+  def _as_far(self, begin: int, end: int, tolerance: float) -> int:
+    """The last of some rows, at most `end`, with a line to it."""
+    while end > begin + 1:
+      rows = slice(begin, end + 1)
+      ends = self.steps[[begin, end]], self.lrs[[begin, end]]
+      line = np.interp(self.steps[rows], *ends)
+      if np.abs(self.lrs[rows] - line).max() <= tolerance:
+        break
+      end = begin + (end - begin) // 2
+    return end
+
   @classmethod
   def from_csv(
     cls, text: str, *, name: str = 'curve', warmup_steps: int | None = None

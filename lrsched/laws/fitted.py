@@ -24,6 +24,9 @@ from lrsched.laws.published import MultiPower
 
 SAME_PEAK = 0.02  # how far another peak may be from the fitted one
 Z90 = 1.6449  # of a normal, for a 90 % interval
+# Standard deviation of the log loss after a rise of the LR that no fitted curve
+# has one like: what such forecasts were off by in runs of our own.
+RISE_ERROR = 0.01
 
 # Laws by the name that a saved fit has.
 KINDS: dict[str, type[Law]] = {
@@ -178,7 +181,7 @@ class Fit:
 
     Raises:
       ValueError: if the LRs do not cover the steps, their peak is not that of
-        the fit, or they rise after the warmup and no fitted curve does.
+        the fit, or they rise above all that they were since the warmup.
     """
     lrs, warmup_steps = lr_of_updates(schedule, total_steps, warmup_steps)
     if at_steps is None:
@@ -188,7 +191,7 @@ class Fit:
         at_steps = np.unique(
           np.linspace(warmup_steps, len(lrs) - 1, 200, dtype=int)
         )
-    self._check_evidence(lrs, warmup_steps)
+    self.check_evidence(lrs, warmup_steps)
     unit = self.law.unit(self.peak_lr)
     path = path_of(
       lrs,
@@ -205,7 +208,11 @@ class Fit:
       )
     log_slopes = slopes / np.maximum(mean, 1e-3)[:, None]
     variance = np.einsum('ep,pq,eq->e', log_slopes, self.covariance, log_slopes)
-    sd = np.sqrt(variance + self.noise**2 + self.model_error**2)
+    variance += self.noise**2 + self.model_error**2
+    if not self.has_rises:
+      risen = np.cumsum(_rises(lrs, warmup_steps)) > 0
+      variance += np.where(risen[np.asarray(at_steps)], RISE_ERROR**2, 0.0)
+    sd = np.sqrt(variance)
     return Forecast(
       steps=np.asarray(at_steps),
       mean=mean,
@@ -213,32 +220,66 @@ class Fit:
       high=mean * np.exp(Z90 * sd),
     )
 
-  def _check_evidence(self, lrs: np.ndarray, warmup_steps: int) -> None:
+  def check_evidence(self, lrs: np.ndarray, warmup_steps: int) -> None:
+    """Raises ValueError if the fitted curves say nothing about such LRs."""
     peak_lr = float(lrs.max())
     if abs(peak_lr / self.peak_lr - 1) > SAME_PEAK:
       raise ValueError(
         f'the peak LR must be that of the fitted curves, {self.peak_lr:.4g}, '
         f'got {peak_lr:.4g}; fit to curves at that peak'
       )
-    if not self.has_rises and rises(lrs, warmup_steps):
-      raise ValueError(
-        'the LR rises after its warmup, which none of the fitted curves does; '
-        'a law fitted to falls alone does not say what a rise costs'
-      )
+    check_rises('the LRs', lrs, warmup_steps)
+
+
+def check_rises(what: str, lrs: np.ndarray, warmup_steps: int) -> None:
+  """Raises ValueError if LRs rise above all that they were since the warmup.
+
+  Laws count changes of the LR from the end of the warmup on: to them, the loss
+  of a low LR from the start is that of the peak.
+  """
+  after = lrs[max(warmup_steps - 1, 0) :]
+  before = np.maximum.accumulate(after)[:-1]
+  above = np.flatnonzero(after[1:] > before * (1 + 1e-6) + 1e-6 * lrs.max())
+  if above.size:
+    i = int(above[0])
+    raise ValueError(
+      f'{what} rise above {before[i]:.4g}, the highest since the warmup of '
+      f'{warmup_steps} updates, at update {max(warmup_steps - 1, 0) + i + 1}; '
+      'laws know rises back to an LR that was there before; is the warmup '
+      'longer?'
+    )
 
 
 def rises(lrs: np.ndarray, warmup_steps: int) -> bool:
   """Whether an LR rises after the warmup, by more than rounding."""
-  after = lrs[max(warmup_steps - 1, 0) :]
-  return bool(np.any(np.diff(after) > 1e-6 * lrs.max()))
+  return bool(_rises(lrs, warmup_steps).any())
+
+
+def _rises(lrs: np.ndarray, warmup_steps: int) -> np.ndarray:
+  """[T] whether an update's LR is above the one before, after the warmup."""
+  risen = np.diff(lrs, prepend=lrs[0]) > 1e-6 * lrs.max()
+  return risen & (np.arange(len(lrs)) >= max(warmup_steps, 1))
 
 
 def lr_of_updates(
   schedule: Schedule | np.ndarray | Curve,
-  total_steps: int | None,
-  warmup_steps: int | None,
+  total_steps: int | None = None,
+  warmup_steps: int | None = None,
 ) -> tuple[np.ndarray, int]:
-  """[T] float64 LRs of every update, and the length of the warmup."""
+  """The LRs of a run, and the length of its warmup.
+
+  Args:
+    schedule: a schedule, a curve, or the [T] LRs of every update.
+    total_steps: length of the run, for a schedule; its end by default.
+    warmup_steps: if it is not what the schedule's first phase, the curve, or
+      the initial rise of the LRs says.
+
+  Returns:
+    [T] float64 LRs of every update, and the updates of the warmup.
+
+  Raises:
+    ValueError: if a schedule has no end, and no length is given.
+  """
   if isinstance(schedule, Curve):
     lrs, known = schedule.lr_of_updates(), schedule.warmup_steps
   elif isinstance(schedule, Schedule):

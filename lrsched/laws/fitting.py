@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import jax
 import numpy as np
+from scipy.optimize import OptimizeResult
 
 from lrsched.laws import problem
 from lrsched.laws.curve import Curve
 from lrsched.laws.fitted import SAME_PEAK
 from lrsched.laws.fitted import Fit
+from lrsched.laws.fitted import check_rises
 from lrsched.laws.fitted import rises
 from lrsched.laws.law import Law
 from lrsched.laws.path import Warmup
+from lrsched.laws.problem import Data
 from lrsched.laws.problem import Prior
 
+SCREENING = 15  # evaluations from each start; the best one goes on
+MOST_EVALUATIONS = 1000
 CONTRADICTION = 0.03  # median log residual at which curves do not fit together
 
 
@@ -46,32 +51,24 @@ def fit(
   """
   peak_lr = _check_curves(law, curves, prior)
   data = problem.stack(curves, law, warmup, peak_lr)
-  ends = [
-    problem.solve(law, data, start, prior)
+  screened = [
+    problem.solve(law, data, start, prior, SCREENING)
     for start in _starts(law, curves, peak_lr, prior)
   ]
-  best = min(ends, key=lambda end: end.cost)
-  with jax.enable_x64(True):
-    r = np.asarray(problem.residuals(law, best.x, data))
-  r = r[data.weights.ravel() > 0]
+  nearest = min(screened, key=lambda end: end.cost)
+  best = problem.solve(law, data, nearest.x, prior, MOST_EVALUATIONS)
+  r, _ = problem.residuals_and_slopes(law, best.x, data)
   middle = float(np.median(np.abs(r)))
   if middle > CONTRADICTION:
     raise ValueError(
       f'{type(law).__name__} misses the curves by {100 * middle:.1f} % in the '
       'median: they contradict each other, or are not of one model and data set'
     )
-  noise = max(1.4826 * middle, 1e-5)
-  info = problem.information(law, data, best.x, prior)
+  noise, covariance = _uncertainty(law, data, best.x, prior)
   low, high = problem.bounds_of(law)
   free = (best.x > low + 1e-6 * (high - low)) & (
     best.x < high - 1e-6 * (high - low)
   )
-  # A parameter on its bound is as certain as the bound.
-  covariance = np.zeros_like(info)
-  inside = np.ix_(free, free)
-  covariance[inside] = np.linalg.pinv(info[inside], hermitian=True)
-  # Rows count in units of the bend; the noise is what it was found to be.
-  covariance *= max(1.0, (noise / problem.HUBER) ** 2)
   return Fit(
     law=law,
     params={n: float(v) for n, v in problem.to_params(law, best.x).items()},
@@ -83,8 +80,54 @@ def fit(
     model_error=model_error,
     covariance=covariance,
     has_rises=any(rises(c.lr_of_updates(), c.warmup_steps) for c in curves),
-    verdict=_verdict(law, best.x, free, curves, prior),
+    verdict=_verdict(law, best, free, curves, prior),
   )
+
+
+def _uncertainty(
+  law: Law, data: Data, z: np.ndarray, prior: Prior | None
+) -> tuple[float, np.ndarray]:
+  """Standard deviation of log losses, and [p, p] covariance of a fit at `z`.
+
+  The covariance is that of an M-estimate, `H^-1 V H^-1` (Huber 1964): with `J`
+  the slopes of the log residuals in units of the bend, `psi` the derivative of
+  the Huber loss, and expectations over Gaussian noise of the scale found,
+
+      H = E[psi'] J^T J + P,  V = E[psi^2] J^T J + P
+
+  `P` is the information of the prior, and of the bounds: what the curves leave
+  open is uncertain by the distance between a parameter's bounds. So is one on
+  its bound, about which the curves may say no more than that it is near there.
+  """
+  low, high = problem.bounds_of(law)
+  width = high - low  # as unit of the parameters
+  r, slopes = problem.residuals_and_slopes(law, z, data)
+  j = slopes * width / problem.HUBER
+  found, p = j.T @ j, np.eye(len(z))
+  if prior is not None:
+    root = prior.root * width
+    p += root.T @ root
+  scale = 1.4826 * float(np.median(np.abs(r)))
+  # Residuals are smaller than the noise by what the parameters take up.
+  h = _psi_moments(scale / problem.HUBER)[0] * found
+  taken = float(np.trace(np.linalg.solve(h + p, h)))
+  noise = max(scale * math.sqrt(len(r) / (len(r) - taken)), 1e-5)
+  slope, square = _psi_moments(noise / problem.HUBER)
+  root_v = np.linalg.cholesky(square * found + p)
+  half = width[:, None] * np.linalg.solve(slope * found + p, root_v)
+  return noise, half @ half.T
+
+
+def _psi_moments(sd: float) -> tuple[float, float]:
+  """E[psi'] and E[psi^2] of `psi(u) = min(max(u, -1), 1)`, for Gaussian `u`.
+
+  A count of residuals below the bend would be too high for E[psi'] where the
+  noise is larger: such a fit passes through as many points as it can.
+  """
+  sd = max(sd, 1e-9)
+  inside = math.erf(1 / (sd * math.sqrt(2)))
+  density = math.exp(-0.5 / sd**2) / (sd * math.sqrt(2 * math.pi))
+  return inside, sd**2 * (inside - 2 * density) + 1 - inside
 
 
 def _starts(
@@ -112,6 +155,7 @@ def _check_curves(
     raise ValueError('curves must hold at least one curve')
   peak_lr = curves[0].peak_lr
   for curve in curves:
+    check_rises(curve.name, curve.lr_of_updates(), curve.warmup_steps)
     if abs(curve.peak_lr / peak_lr - 1) > SAME_PEAK:
       raise ValueError(
         f'curves must have one peak LR, got {peak_lr:.4g} in {curves[0].name} '
@@ -140,7 +184,7 @@ def _decays(curve: Curve) -> bool:
 
 def _verdict(
   law: Law,
-  z: np.ndarray,
+  end: OptimizeResult,
   free: np.ndarray,
   curves: Sequence[Curve],
   prior: Prior | None,
@@ -150,8 +194,13 @@ def _verdict(
     lines.append(
       'no curve decays its LR: what a decay gains comes from the prior alone'
     )
+  if end.status == 0:
+    lines.append(
+      f'the search had not ended after {MOST_EVALUATIONS} evaluations: the '
+      'curves leave a valley of parameters'
+    )
   # A prior may hold a parameter on its bound, which is then no surprise.
-  root = np.zeros((1, len(z))) if prior is None else prior.root
+  root = np.zeros((1, len(free))) if prior is None else prior.root
   held = np.any(root != 0, axis=0).tolist()
   bound = [
     p.name

@@ -118,6 +118,11 @@ class Law(abc.ABC):
       ]
     return np.concatenate(parts) if parts else np.zeros(0)
 
+  def power(self, params: Mapping[str, jax.Array]) -> jax.typing.ArrayLike:
+    """The power of the LR whose changes the law counts."""
+    del params
+    return 1.0
+
   @classmethod
   def unit(cls, peak_lr: float) -> float:
     """What the law's LRs are divided by, for curves of this peak."""

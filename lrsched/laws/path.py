@@ -21,8 +21,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 
+# On the host, or traced.
+Column = np.ndarray | jax.Array
 Warmup = Literal['true_sum', 'whole', 'at_peak']
 MOST_FALL = 0.9  # of the LR within one stretch
 WARMUPS = ('true_sum', 'whole', 'at_peak')
@@ -42,18 +45,22 @@ class Path(NamedTuple):
     last_steps: [K] last one; the change counts at points from it on.
     first_sums: [K] sum of the LRs before `first_steps`.
     last_sums: [K] sum of the LRs before `last_steps`.
+    origin: [1] the sum of LRs at which the other sums are 0. It is 0 here; in
+      the training step it is the sum so far, as a difference of two large
+      float32 sums would be off by more than an update.
   """
 
-  steps: np.ndarray
-  lr_sums: np.ndarray
-  lrs: np.ndarray
-  before: np.ndarray
-  after: np.ndarray
-  during: np.ndarray
-  first_steps: np.ndarray
-  last_steps: np.ndarray
-  first_sums: np.ndarray
-  last_sums: np.ndarray
+  steps: Column
+  lr_sums: Column
+  lrs: Column
+  before: Column
+  after: Column
+  during: Column
+  first_steps: Column
+  last_steps: Column
+  first_sums: Column
+  last_sums: Column
+  origin: Column
 
 
 def path_of(
@@ -100,7 +107,7 @@ def path_of(
     lrs[:warmup_steps] = lrs[min(warmup_steps, len(lrs) - 1)]
   sums = np.concatenate([[0.0], np.cumsum(lrs)])  # sums[t]: before update t
   start = 1 if warmup == 'whole' else max(warmup_steps, 1)
-  nodes = _nodes(lrs, at_steps, start, tolerance)
+  nodes = nodes_of(lrs, at_steps, start, tolerance)
   first, last = nodes[:-1] + 1, nodes[1:]
   changed = lrs[last] != lrs[nodes[:-1]]
   first, last = first[changed], last[changed]
@@ -115,10 +122,11 @@ def path_of(
     last_steps=last.astype(np.float64),
     first_sums=sums[first],
     last_sums=sums[last],
+    origin=np.zeros(1),
   )
 
 
-def _nodes(
+def nodes_of(
   lrs: np.ndarray, at_steps: np.ndarray, start: int, tolerance: float
 ) -> np.ndarray:
   """Updates between which the LR counts as a line, from `start - 1` on."""

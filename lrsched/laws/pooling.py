@@ -7,10 +7,10 @@ determine it, and how `a` and `K` vary from one data set to the next.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from scipy.optimize import least_squares
 
@@ -96,45 +96,32 @@ def pool(data_sets: Mapping[str, Sequence[Curve]]) -> Pooled:
   )
   roots = [_curve_weights(data) for data in stacked]
 
-  def each(z: np.ndarray) -> list[np.ndarray]:
-    own = z[: OWN * n].reshape(n, OWN)
-    return [np.r_[part, z[OWN * n :]] for part in own]
-
-  def rows(z: np.ndarray) -> np.ndarray:
-    parts = zip(each(z), stacked, roots, strict=True)
-    return np.concatenate(
-      [
-        np.asarray(problem.residuals(LAW, x, data)) * root / problem.HUBER
-        for x, data, root in parts
-      ]
-    )
-
-  def slopes(z: np.ndarray) -> np.ndarray:
-    blocks = []
-    parts = zip(each(z), stacked, roots, strict=True)
-    for i, (x, data, root) in enumerate(parts):
-      j = np.asarray(problem.jacobian(LAW, x, data))
+  @functools.lru_cache(maxsize=1)
+  def at(z: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    rows, blocks = [], []
+    for i, (data, root) in enumerate(zip(stacked, roots, strict=True)):
+      own = slice(OWN * i, OWN * (i + 1))
+      x = np.asarray([*z[own], *z[OWN * n :]])
+      r, j = problem.residuals_and_slopes(LAW, x, data)
+      rows.append(r * root / problem.HUBER)
       j = j * root[:, None] / problem.HUBER
       block = np.zeros((len(j), len(z)))
-      block[:, OWN * i : OWN * (i + 1)] = j[:, :OWN]
-      block[:, OWN * n :] = j[:, OWN:]
+      block[:, own], block[:, OWN * n :] = j[:, :OWN], j[:, OWN:]
       blocks.append(block)
-    return np.concatenate(blocks)
+    return np.concatenate(rows), np.concatenate(blocks)
 
-  with jax.enable_x64(True):
-    found = least_squares(
-      rows,
-      z,
-      slopes,
-      bounds=(low, high),
-      loss=problem.huber(sum(d.weights.size for d in stacked)),
-      x_scale='jac',
-      max_nfev=200,
-    )
-    r, j = rows(found.x), slopes(found.x)
-    ends = np.concatenate(
-      [_end_errors(x, d) for x, d in zip(each(found.x), stacked, strict=True)]
-    )
+  found = least_squares(
+    lambda z: at(tuple(z))[0],
+    z,
+    lambda z: at(tuple(z))[1],
+    bounds=(low, high),
+    loss=problem.huber(sum(len(d.log_losses) for d in stacked)),
+    x_scale='jac',
+    max_nfev=200,
+  )
+  r, j = at(tuple(found.x))
+  last = np.cumsum(np.concatenate([d.n_points for d in stacked])) - 1
+  ends = (r * problem.HUBER / np.concatenate(roots))[last]
   j = j / np.sqrt(np.maximum(np.abs(r), 1))[:, None]  # Huber, as squares
   h = j.T @ j
   k = OWN * n
@@ -159,12 +146,5 @@ def _own_start(curves: Sequence[Curve]) -> np.ndarray:
 
 
 def _curve_weights(data: problem.Data) -> np.ndarray:
-  """[C E] roots of weights that make every curve count as 40 points."""
-  n = data.weights.sum(axis=1, keepdims=True)
-  return np.sqrt(40 * data.weights / np.maximum(n, 1)).ravel()
-
-
-def _end_errors(z: np.ndarray, data: problem.Data) -> np.ndarray:
-  r = np.asarray(problem.residuals(LAW, z, data)).reshape(data.weights.shape)
-  last = data.weights.sum(axis=1).astype(int) - 1
-  return r[np.arange(len(r)), last]
+  """[n] roots of weights that make every curve count as 40 points."""
+  return np.sqrt(np.repeat(40 / data.n_points, data.n_points))

@@ -26,22 +26,48 @@ from lrsched.laws.path import path_of
 
 HUBER = 1e-3  # of the log residual
 TOLERANCE = 2e-3  # of the peak: how straight the LR is between two changes
-PAD = 64  # lengths are padded to multiples, so that few shapes are compiled
+LEAST_LOSS = 1e-3  # nats
+POINTS = 64  # of a block
+LEAST_CHANGES = 64  # of a block; four times as many where they are too few
 FIRST_SHARE = 0.02  # of the longest curve: too early for a power law
 
 
-class Data(NamedTuple):
-  """Curves of one fit, stacked and padded.
+OF_POINTS = ('steps', 'lr_sums', 'lrs')
+OF_CHANGES = (
+  'before',
+  'after',
+  'during',
+  'first_steps',
+  'last_steps',
+  'first_sums',
+  'last_sums',
+)
+
+
+class Block(NamedTuple):
+  """Some points of a path, padded to a shape that others have too.
 
   Attributes:
-    path: each field [C, E] or [C, K].
-    log_losses: [C, E].
-    weights: [C, E] 1 at a point, 0 at padding.
+    n: points that are real, the first ones.
+    path: [POINTS] points, and [K] changes.
   """
 
+  n: int
   path: Path
+
+
+class Data(NamedTuple):
+  """The points of one fit, curve after curve.
+
+  Attributes:
+    blocks: where a law is evaluated.
+    log_losses: [n].
+    n_points: of each curve.
+  """
+
+  blocks: list[Block]
   log_losses: np.ndarray
-  weights: np.ndarray
+  n_points: np.ndarray
 
 
 class Prior(NamedTuple):
@@ -81,47 +107,53 @@ def stack(
   peak_lr: float,
   most_points: int | None = None,
 ) -> Data:
-  """The curves as arrays of one shape."""
+  """The points of curves that a fit uses."""
   first_step, unit = first_step_of(curves), law.unit(peak_lr)
-  paths, log_losses = [], []
+  blocks: list[Block] = []
+  log_losses = []
   for curve in curves:
     rows = points_of(curve, first_step, most_points)
-    paths.append(
-      path_of(
-        curve.lr_of_updates(),
-        curve.steps[rows],
-        warmup_steps=curve.warmup_steps,
-        warmup=warmup,
-        reference_lr=unit,
-        tolerance=TOLERANCE * peak_lr / unit,
-      )
+    path = path_of(
+      curve.lr_of_updates(),
+      curve.steps[rows],
+      warmup_steps=curve.warmup_steps,
+      warmup=warmup,
+      reference_lr=unit,
+      tolerance=TOLERANCE * peak_lr / unit,
     )
+    blocks += blocks_of(path)
     log_losses.append(np.log(curve.losses[rows]))
-  n_points = _padded(max(len(y) for y in log_losses))
-  n_changes = _padded(max(len(p.before) for p in paths))
-  # A padded change has no drop, and is never reached.
-  fill = {'last_steps': np.inf, 'first_steps': np.inf}
-  columns = {}
-  for field in Path._fields:
-    length = n_points if field in ('steps', 'lr_sums', 'lrs') else n_changes
-    columns[field] = np.stack(
-      [_pad(getattr(p, field), length, fill.get(field, 1.0)) for p in paths]
-    )
   return Data(
-    path=Path(**columns),
-    log_losses=np.stack([_pad(y, n_points, 0.0) for y in log_losses]),
-    weights=np.stack(
-      [_pad(np.ones(len(y)), n_points, 0.0) for y in log_losses]
-    ),
+    blocks=blocks,
+    log_losses=np.concatenate(log_losses),
+    n_points=np.asarray([len(y) for y in log_losses]),
   )
 
 
-def _padded(n: int) -> int:
-  return -(-max(n, 1) // PAD) * PAD
+def blocks_of(path: Path) -> list[Block]:
+  """A path in parts that share a few shapes, each with the changes so far.
 
-
-def _pad(values: np.ndarray, n: int, fill: float) -> np.ndarray:
-  return np.concatenate([values, np.full(n - len(values), fill)])
+  A program is compiled for each shape and law, and a change that is still to
+  come costs time and says nothing.
+  """
+  blocks = []
+  for begin in range(0, len(path.steps), POINTS):
+    points = {f: getattr(path, f)[begin : begin + POINTS] for f in OF_POINTS}
+    n = len(points['steps'])
+    k = int(np.searchsorted(path.last_steps, points['steps'].max(), 'right'))
+    n_changes = LEAST_CHANGES
+    while n_changes < k:
+      n_changes *= 4
+    # A padded change has no drop, and is never reached.
+    fill = {'last_steps': np.inf, 'first_steps': np.inf}
+    padded = {f: np.pad(x, (0, POINTS - n), 'edge') for f, x in points.items()}
+    for f in OF_CHANGES:
+      rest = np.full(n_changes - k, fill.get(f, 1.0))
+      padded[f] = np.concatenate([getattr(path, f)[:k], rest])
+    with jax.enable_x64(True):
+      columns = path._replace(**padded)
+      blocks.append(Block(n, Path(*map(jnp.asarray, columns))))
+  return blocks
 
 
 def to_params(law: Law, z: Any) -> dict[str, Any]:
@@ -152,32 +184,49 @@ def bounds_of(law: Law) -> tuple[np.ndarray, np.ndarray]:
   return np.asarray([e[0] for e in ends]), np.asarray([e[1] for e in ends])
 
 
-def _residuals(law: Law, z: jax.Array, data: Data) -> jax.Array:
-  losses = jax.vmap(lambda path: law.at(to_params(law, z), path))(data.path)
-  # A start may predict a negative loss; its logarithm is steep, not NaN.
-  logs = jnp.log(jnp.maximum(losses, 1e-3))
-  return ((data.log_losses - logs) * data.weights).ravel()
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def residuals(law: Law, z: jax.Array, data: Data) -> jax.Array:
-  """[C E] log residuals, 0 at padding."""
-  return _residuals(law, z, data)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def jacobian(law: Law, z: jax.Array, data: Data) -> jax.Array:
-  """[C E, p] their derivatives in the fitted coordinates."""
-  return jax.jacfwd(lambda z: _residuals(law, z, data))(z)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def losses_and_slopes(
+def _losses_and_slopes(
   law: Law, z: jax.Array, path: Path
 ) -> tuple[jax.Array, jax.Array]:
-  """[E] losses of one path and [E, p] their derivatives."""
-  f = lambda z: law.at(to_params(law, z), path)
-  return f(z), jax.jacfwd(f)(z)
+  """[E] losses and [p, E] slopes, by one derivative at a time.
+
+  Most parameters are not in the kernel: their tangents are a row each, where
+  all derivatives at once would take a kernel for each.
+  """
+  values = [z[i] for i in range(len(law.parameters))]
+  slopes = []
+  for i, value in enumerate(values):
+    f = lambda x, i=i: law.at(
+      to_params(law, [*values[:i], x, *values[i + 1 :]]), path
+    )
+    losses, slope = jax.jvp(f, (value,), (jnp.ones_like(value),))
+    slopes.append(slope)
+  return losses, jnp.stack(slopes)
+
+
+def losses_and_slopes(
+  law: Law, z: np.ndarray, path: Path | list[Block]
+) -> tuple[np.ndarray, np.ndarray]:
+  """[E] losses at points and [E, p] their derivatives in `z`, in float64."""
+  blocks = blocks_of(path) if isinstance(path, Path) else path
+  with jax.enable_x64(True):
+    found = [_losses_and_slopes(law, z, block.path) for block in blocks]
+  pairs = list(zip(blocks, found, strict=True))
+  losses = [np.asarray(y)[: block.n] for block, (y, _) in pairs]
+  slopes = [np.asarray(d)[:, : block.n] for block, (_, d) in pairs]
+  return np.concatenate(losses), np.concatenate(slopes, axis=1).T
+
+
+def residuals_and_slopes(
+  law: Law, z: np.ndarray, data: Data
+) -> tuple[np.ndarray, np.ndarray]:
+  """[n] log residuals and [n, p] their derivatives in `z`."""
+  losses, slopes = losses_and_slopes(law, z, data.blocks)
+  # A start may predict a negative loss; its logarithm is steep, not NaN.
+  low = losses < LEAST_LOSS
+  losses = np.where(low, LEAST_LOSS, losses)
+  slopes = np.where(low[:, None], 0.0, slopes)
+  return data.log_losses - np.log(losses), -slopes / losses[:, None]
 
 
 def huber(n_bent: int) -> Any:
@@ -194,39 +243,37 @@ def huber(n_bent: int) -> Any:
 
 
 def solve(
-  law: Law, data: Data, start: np.ndarray, prior: Prior | None
+  law: Law,
+  data: Data,
+  start: np.ndarray,
+  prior: Prior | None,
+  max_nfev: int,
 ) -> OptimizeResult:
-  """The least objective reached from one start; `x` are coordinates `z`."""
+  """The least objective reached from one start; `x` are coordinates `z`.
+
+  Its `status` is 0 if that took more than `max_nfev` evaluations.
+  """
   low, high = bounds_of(law)
   margin = 1e-6 * (high - low)
 
-  def rows(z: np.ndarray) -> np.ndarray:
-    r = np.asarray(residuals(law, z, data)) / HUBER
-    return r if prior is None else np.r_[r, prior.root @ (z - prior.mean)]
-
-  def slopes(z: np.ndarray) -> np.ndarray:
-    j = np.asarray(jacobian(law, z, data)) / HUBER
-    return j if prior is None else np.r_[j, prior.root]
-
-  with jax.enable_x64(True):
-    return least_squares(
-      rows,
-      np.clip(start, low + margin, high - margin),
-      slopes,
-      bounds=(low, high),
-      loss=huber(data.weights.size),
-      x_scale='jac',
-      max_nfev=200,
+  # The solver asks for the slopes where it has just asked for the residuals.
+  @functools.lru_cache(maxsize=1)
+  def at(z: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    x = np.asarray(z)
+    r, j = residuals_and_slopes(law, x, data)
+    if prior is None:
+      return r / HUBER, j / HUBER
+    return (
+      np.concatenate([r / HUBER, prior.root @ (x - prior.mean)]),
+      np.concatenate([j / HUBER, prior.root]),
     )
 
-
-def information(
-  law: Law, data: Data, z: np.ndarray, prior: Prior | None
-) -> np.ndarray:
-  """[p, p] Gauss-Newton information of the objective at `z`."""
-  with jax.enable_x64(True):
-    r = np.asarray(residuals(law, z, data)) / HUBER
-    j = np.asarray(jacobian(law, z, data)) / HUBER
-  weights = 1 / np.maximum(np.abs(r), 1)  # Huber's, as reweighted squares
-  found = (j * weights[:, None]).T @ j
-  return found if prior is None else found + prior.root.T @ prior.root
+  return least_squares(
+    lambda z: at(tuple(z))[0],
+    np.clip(start, low + margin, high - margin),
+    lambda z: at(tuple(z))[1],
+    bounds=(low, high),
+    loss=huber(len(data.log_losses)),
+    x_scale='jac',
+    max_nfev=max_nfev,
+  )

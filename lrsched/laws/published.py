@@ -30,7 +30,7 @@ ALPHA = Parameter('alpha', 0.02, 3.0)
 
 def power_of_sum(params: Mapping[str, jax.Array], path: Path) -> jax.Array:
   """`L0 + A S^-alpha`: the loss without any decay."""
-  sums = jnp.maximum(path.lr_sums, 1e-12)
+  sums = jnp.maximum(path.origin + path.lr_sums, 1e-12)
   return params['L0'] + params['A'] * sums ** -params['alpha']
 
 
@@ -188,6 +188,7 @@ class Functional(Law):
     old = jnp.maximum(old - first_lrs[None, :], young)
     gained = saturation(young, old, params['c4'], params['gamma'])
     middle = 0.5 * (path.first_sums + path.last_sums) + path.after
+    middle = path.origin + middle  # absolute, as ages are not
     source = params['c3'] + jnp.maximum(middle, 1e-12) ** -params['alpha']
     gained = jnp.where(counted(path), gained, 0)
     drops = gained @ ((path.before - path.after) * source)

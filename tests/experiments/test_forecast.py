@@ -7,9 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
 import lrsched
 from experiments import forecast
+from experiments import judging
 from experiments import protocol
 from lrsched import laws
 from tests.lrsched.laws.test_fit import KINDS
@@ -51,14 +54,26 @@ def run(*flags):
   )
 
 
-def test_a_schedule_is_forecast_from_two_files(folder, tmp_path):
+def read_flags(**values):
+  """The program's flags as if given, in this process."""
+  flags.FLAGS.mark_as_parsed()
+  return flagsaver.flagsaver(**values)
+
+
+def test_a_schedule_is_forecast_from_two_files(folder, tmp_path, capsys):
+  """And again from the saved fit, to the digit."""
   spec = tmp_path / 'spec.json'
   spec.write_text(lrsched.to_json(schedule('linear', 5000)))
   files = ','.join(
     str(folder / 'one' / f'{k}.csv') for k in ('constant', 'cosine')
   )
-  picture = tmp_path / 'forecast.png'
-  done = run(f'--curves={files}', f'--schedule={spec}', f'--plot={picture}')
+  picture, saved = tmp_path / 'forecast.png', tmp_path / 'fit.json'
+  done = run(
+    f'--curves={files}',
+    f'--schedule={spec}',
+    f'--plot={picture}',
+    f'--save={saved}',
+  )
   assert done.returncode == 0, done.stderr
   assert 'law: Concave: L0 ' in done.stdout
   [line] = [s for s in done.stdout.splitlines() if s.startswith('loss after')]
@@ -67,10 +82,45 @@ def test_a_schedule_is_forecast_from_two_files(folder, tmp_path):
   rows = (folder / 'one' / 'linear.csv').read_text().split()
   assert predicted == pytest.approx(float(rows[-1].split(',')[2]), abs=0.01)
   assert picture.stat().st_size > 10_000
+  capsys.readouterr()
+  with read_flags(fit=str(saved), schedule=str(spec)):
+    forecast.main(['forecast'])
+  assert line in capsys.readouterr().out.splitlines()
 
 
-def test_a_protocol_is_judged_for_every_law(folder, capsys):
-  result = forecast.judge_all(folder / 'protocol.json', 'shipped', None)
+def test_curves_may_be_of_any_format(folder, tmp_path):
+  """A W&B export of two runs is fitted as the two files are."""
+  made = [
+    laws.Curve.from_csv((folder / 'one' / f'{k}.csv').read_text(), name=k)
+    for k in ('constant', 'cosine')
+  ]
+  lines = [
+    'Step,' + ','.join(f'{c.name} - {m}' for c in made for m in ['lr', 'loss'])
+  ]
+  for t in range(max(len(c.steps) for c in made)):
+    cells = []
+    for c in made:
+      there = t < len(c.steps)
+      cells.append(repr(float(c.lrs[t])) if there else '')
+      known = there and not np.isnan(c.losses[t])
+      cells.append(repr(float(c.losses[t])) if known else '')
+    lines.append(f'{t},' + ','.join(cells))
+  export = tmp_path / 'export.csv'
+  export.write_text('\n'.join(lines))
+  with read_flags(curves=[str(export)]):
+    read = forecast.own_curves()
+  for given, found in zip(made, read, strict=True):
+    np.testing.assert_array_equal(found.lr_of_updates(), given.lr_of_updates())
+    np.testing.assert_array_equal(found.losses, given.losses)
+    assert (found.name, found.warmup_steps) == (given.name, given.warmup_steps)
+
+
+def test_a_protocol_is_judged_for_every_law(folder, tmp_path, capsys):
+  out, picture = tmp_path / 'out.json', tmp_path / 'out.png'
+  with read_flags(plot=str(picture)):
+    forecast.judge_protocol(folder / 'protocol.json', out)
+  result = json.loads(out.read_text())
+  assert result['priors'] == 'shipped'
   assert set(result['groups']) == {'one', 'two', 'three'}
   for group in result['groups'].values():
     assert list(group) == [
@@ -78,17 +128,26 @@ def test_a_protocol_is_judged_for_every_law(folder, capsys):
       'auto',
     ]
     for found in group.values():
-      assert set(forecast.METRICS) < set(found)
+      assert set(judging.METRICS) < set(found)
       assert 0 <= found['coverage90'] <= 1
       assert found['fit_seconds'] > 0
-      for per_curve in found['per_curve'].values():
-        end = per_curve['end']
+      ends = [c['end'] for c in found['per_curve'].values()]
+      for end in ends:
         assert end['low'] < end['predicted'] < end['high']
-        assert per_curve['FinalE'] == pytest.approx(
-          abs(end['predicted'] - end['measured'])
-        )
+      assert found['FinalE'] == pytest.approx(
+        np.mean([abs(end['predicted'] - end['measured']) for end in ends])
+      )
+      assert found['end_interval_score90'] == pytest.approx(
+        np.mean([end['interval_score90'] for end in ends])
+      )
+      # The test curves are of 5000 and 4000 updates: nothing to choose from.
+      assert found['regret'] is None
+      assert found['choice_sets'] == []
     assert group['auto']['FinalE'] < 0.01
-  assert 'one: done' in capsys.readouterr().err
+  said = capsys.readouterr()
+  assert 'one: done (1 of 3)' in said.err
+  assert 'SmoothFinalE' in said.out
+  assert picture.stat().st_size > 10_000
 
 
 def test_each_group_is_judged_without_its_own_source(folder, monkeypatch):
@@ -97,55 +156,61 @@ def test_each_group_is_judged_without_its_own_source(folder, monkeypatch):
   monkeypatch.setattr(
     laws, 'pool', lambda sets: asked.append(sorted(sets)) or pooled
   )
-  monkeypatch.setattr(forecast, 'PUBLISHED', {})
-  forecast.judge_all(folder / 'protocol.json', 'shipped', 'each')
+  monkeypatch.setattr(judging, 'PUBLISHED', {})
+  judging.judge_all(folder / 'protocol.json', 'shipped', 'each')
   assert asked == [['three', 'two'], ['one', 'three'], ['one', 'two']]
 
 
 BAD = [
-  ((), 'give either --protocol or --curves'),
-  (('--protocol=none.json', '--out=x'), 'none.json is not a protocol'),
-  (('--curves=none.csv',), 'there is no curve none.csv'),
-  (('--curves=none.csv', '--law=mpl'), 'should be one of'),
+  (dict(), 'give either --protocol or --curves'),
+  (dict(protocol='none.json', out='x'), 'none.json is not a protocol'),
+  (
+    dict(protocol='pyproject.toml', out='x'),
+    'pyproject.toml is not a protocol',
+  ),
+  (dict(curves=['none.csv']), 'there is no none.csv'),
+  (
+    dict(fit='pyproject.toml', save='x'),
+    'pyproject.toml is not a fit that --save wrote',
+  ),
+  (dict(fit='x', save='none/fit.json'), '--save: there is no folder for none/'),
 ]
 
 
-@pytest.mark.parametrize(('flags', 'message'), BAD)
-def test_bad_flags_are_one_line(flags, message):
-  done = run(*flags)
+@pytest.mark.parametrize(('values', 'message'), BAD)
+def test_bad_flags_are_one_line(values, message, capsys):
+  with read_flags(**values), pytest.raises(SystemExit) as stopped:
+    forecast.main(['forecast'])
+  assert stopped.value.code == 1
+  [line] = capsys.readouterr().err.splitlines()
+  assert line.startswith('error: ')
+  assert message in line
+
+
+def test_an_unknown_law_is_refused_with_those_known():
+  done = run('--curves=none.csv', '--law=mpl')
   assert done.returncode == 1
-  assert message in done.stderr
+  assert 'should be one of' in done.stderr
   assert 'Traceback' not in done.stderr
 
 
-def test_metrics_are_those_of_the_papers():
-  made = laws.Curve(
-    steps=np.arange(4),
-    lrs=np.ones(4),
-    losses=np.asarray([np.nan, 4.0, 3.0, 2.0]),
-    warmup_steps=0,
-    name='a',
-  )
-  found = protocol.metrics(made, np.asarray([4.0, 3.3, 1.8]))
-  assert found == pytest.approx(
-    dict(
-      R2=1 - 0.13 / 2,
-      MAE=0.5 / 3,
-      RMSE=(0.13 / 3) ** 0.5,
-      PredE=0.2 / 3,
-      WorstE=0.1,
-      FinalE=0.2,
-    )
-  )
+def test_a_law_that_refuses_is_named(folder):
+  """Group and law, where one of them stops a protocol."""
+  groups = json.loads((folder / 'protocol.json').read_text())['groups']
+  only_constant = {**groups['one'], 'fit': ['one/constant.csv']}
+  path = folder / 'refused.json'
+  path.write_text(json.dumps({'groups': {'single': only_constant}}))
+  with pytest.raises(ValueError, match='single, annealing: no curve decays'):
+    judging.judge_all(path, 'shipped', None)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CURVES, reason='LRSCHED_CURVES names no curves')
 def test_auto_forecasts_curves_of_sources_it_has_not_seen(monkeypatch):
   """Mean error at the end <= 0.0055 nats; the best published law: 0.016."""
-  monkeypatch.setattr(forecast, 'PUBLISHED', {})
+  monkeypatch.setattr(judging, 'PUBLISHED', {})
   path = protocol.curves_folder() / 'protocol.json'
-  result = forecast.judge_all(path, 'shipped', 'each')
-  groups = [group['auto'] for group in result['groups'].values()]
+  judged = judging.judge_all(path, 'shipped', 'each')
+  groups = [one.results['auto'] for one in judged]
   assert np.mean([g['FinalE'] for g in groups]) <= 0.0055
   assert 0.85 <= np.mean([g['end_coverage90'] for g in groups]) <= 0.95

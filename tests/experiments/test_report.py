@@ -14,6 +14,8 @@ import pytest
 import lrsched
 from experiments.figures import curves_svg
 from experiments.figures import lineage_svg
+from experiments.law_figures import followed
+from experiments.law_figures import forecasts_svg
 from experiments.report import write_report
 from experiments.runs import load_runs
 from trainers.metrics import MetricWriter
@@ -253,3 +255,26 @@ def test_command_fails_where_there_is_no_run(tmp_path):
 def test_missing_folder_is_an_error(tmp_path):
   with pytest.raises(ValueError, match='absent is not a folder'):
     write_report(tmp_path / 'absent')
+
+
+def test_what_a_law_said_is_shown_only_where_one_did(workdir):
+  assert 'Forecasts while training' not in write_report(workdir).read_text()
+  folder = workdir / 'late'
+  (folder / 'metrics.jsonl').unlink()
+  with MetricWriter(
+    folder, hparams={}, total_steps=10, start_step=4, description=''
+  ) as writer:
+    for step in range(4, 8):
+      law = {
+        f'law_{name}': 2.5 - step / 100
+        for name in ('loss', 'residual', 'final_loss', 'decay_now_loss')
+      }
+      writer.write(step, {'loss': 2.5, 'lr': 0.1} | law)
+    bounds = {'law_final_low': 2.3, 'law_final_high': 2.6}
+    writer.write(8, {'eval_loss': 2.4, 'eval_se': 0.01} | bounds)
+  runs = load_runs(workdir)
+  assert [run.name for run in followed(runs)] == ['late']
+  page = write_report(workdir).read_text()
+  assert 'Forecasts while training' in page
+  picture = svg(forecasts_svg(followed(runs)))
+  assert '<!-- expected at the end -->' in picture

@@ -169,7 +169,7 @@ def test_schedule_text_is_a_code_block(tmp_path):
   assert text.decode() == '    {\n      "kind": "WSD"\n    }'
 
 
-def test_layout_has_the_four_groups(tmp_path):
+def test_layout_has_the_groups(tmp_path):
   open_writer(tmp_path).close({})
   (event,) = events(tmp_path).Tensors('custom_scalars__config__')
   layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
@@ -178,7 +178,13 @@ def test_layout_has_the_four_groups(tmp_path):
     for group in layout.category
   }
   assert groups['Loss'][:2] == ['^loss$', '^(ema_)?eval_loss$']
-  assert list(groups) == ['Loss', 'Learning rate', 'Gradients', 'Throughput']
+  assert list(groups) == [
+    'Loss',
+    'Loss law',
+    'Learning rate',
+    'Gradients',
+    'Throughput',
+  ]
 
 
 class Terminal(io.StringIO):

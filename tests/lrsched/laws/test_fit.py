@@ -1,5 +1,7 @@
 """Fits: known curves are forecast, parameters found again, the rest refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -172,9 +174,23 @@ def test_forecasts_outside_the_evidence_are_refused():
     ValueError, match=r'peak LR must be .* 0\.001, got 0\.002'
   ):
     fitted.forecast(2 * lrs)
-  rewarmed = np.concatenate([lrs, lrs])
-  with pytest.raises(ValueError, match='the LR rises after its warmup'):
-    fitted.forecast(rewarmed, warmup_steps=WARMUP)
+  halves = np.where(np.arange(len(lrs)) < 2000, 0.5, 1.0) * lrs[WARMUP]
+  with pytest.raises(ValueError, match=r'rise above 0\.0005, .* update 2000'):
+    fitted.forecast(halves, warmup_steps=WARMUP)
+
+
+def test_a_rise_that_no_fitted_curve_has_widens_the_interval():
+  law, params = laws.LossDrop(), TRUE['LossDrop']
+  curves = [curve(law, params, *k) for k in KINDS]
+  fitted = laws.fit(law, curves)
+  lrs = np.asarray(schedule('linear', 5000)(np.arange(5000)), np.float64)
+  rewarmed, at = np.concatenate([lrs, lrs]), np.asarray([4999, 9000])
+  forecast = fitted.forecast(rewarmed, at, warmup_steps=WARMUP)
+  width = np.log(forecast.high / forecast.low)
+  assert width[0] < 0.01 < 2 * 1.64 * 0.01 < width[1]
+  known = dataclasses.replace(fitted, has_rises=True)
+  forecast = known.forecast(rewarmed, at, warmup_steps=WARMUP)
+  assert np.log(forecast.high / forecast.low)[1] < 0.01
 
 
 def test_pooling_finds_the_shared_kernel():
