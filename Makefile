@@ -65,6 +65,8 @@ format: setup  ## rewrite the sources in the project's style
 bench: setup  ## run the benchmarks that need no accelerator
 	$(BIN)/python -m benchmarks.step_overhead
 	$(BIN)/python -m benchmarks.schedule_cost
+	$(BIN)/python -m benchmarks.law_overhead
+	$(BIN)/python -m benchmarks.design_cost
 
 lock:  ## pin the newest versions pyproject.toml allows (needs uv)
 	$(UV) pip compile pyproject.toml --quiet --upgrade --universal \

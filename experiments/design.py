@@ -36,9 +36,18 @@ def show_design(design: laws.Design) -> None:
   )
   for gain in (design.gain_over_cosine, design.gain_over_wsd):
     print(
-      f'below {gain.over!r}: {gain.nats:.4f} nats, 90 % [{gain.low:.4f}, '
-      f'{gain.high:.4f}]'
+      f'{gain.nats:.4f} nats below {_described(gain.over)}, 90 % '
+      f'[{gain.low:.4f}, {gain.high:.4f}]'
     )
+
+
+def _described(over: lrsched.Schedule) -> str:
+  """A cosine or WSD, as a design is compared with, in words."""
+  if isinstance(over, lrsched.WSD):
+    return f'WSD with its best linear decay, of {over.decay_steps} updates'
+  assert isinstance(over, lrsched.Warmup)
+  final_lr = lrsched.lr_at(over.schedule, over.schedule.end_step or 0)
+  return f'a cosine to {final_lr:.4g}'
 
 
 def show_branches(branches: laws.Branches) -> None:
@@ -72,8 +81,7 @@ def plot(design: laws.Design, path: pathlib.Path) -> None:
   axes = figure.subplots()
   for gain in (design.gain_over_cosine, design.gain_over_wsd):
     lrs, _ = laws.lr_of_updates(gain.over)
-    kind = gain.over.schedule if hasattr(gain.over, 'schedule') else gain.over
-    axes.plot(lrs, lw=1, label=type(kind).__name__)
+    axes.plot(lrs, lw=1, label=_described(gain.over))
   axes.plot(np.asarray(design.schedule.lrs), lw=1.8, label='designed')
   axes.set(xlabel='update', ylabel='LR')
   axes.set_ylim(bottom=0)

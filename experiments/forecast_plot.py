@@ -15,8 +15,7 @@ from experiments.judging import Judged
 from lrsched import laws
 
 MEASURED, FORECAST = '#555555', '#0072b2'
-PANEL_INCHES = (2.0, 2.4)
-ERROR_NATS = 0.025  # shown of errors, up and down
+PANEL_INCHES = (2.0, 2.5)
 SMALL = {**STYLE, 'font.size': 7, 'axes.titlesize': 7, 'axes.labelsize': 7}
 LATE = 0.08  # of a curve: before, it falls too fast to see the rest
 
@@ -58,6 +57,11 @@ def plot_protocol(
   there, the lower one has the measured losses less the forecast.
   """
   columns = max(len(one.group.test) for one in judged)
+  most = 1.1 * max(
+    max(abs(end['predicted'] - end['measured']), end['high'] - end['predicted'])
+    for one in judged
+    for end in (c['end'] for c in one.results[law]['per_curve'].values())
+  )
   width, height = PANEL_INCHES
   with matplotlib.rc_context(SMALL):
     size = columns * width + 0.6, len(judged) * height + 0.6
@@ -66,11 +70,11 @@ def plot_protocol(
     grid = figure.add_gridspec(
       3 * len(judged),  # losses, errors, and room for labels
       columns,
-      height_ratios=(3, 2, 1) * len(judged),
+      height_ratios=(3, 2, 1.3) * len(judged),
       left=0.75 / size[0],
       right=1 - 0.1 / size[0],
       bottom=0.05 / size[1],
-      top=1 - 0.7 / size[1],
+      top=1 - 0.8 / size[1],
       wspace=0.3,
       hspace=0.12,
     )
@@ -80,9 +84,15 @@ def plot_protocol(
         above = figure.add_subplot(grid[3 * row, column])
         below = figure.add_subplot(grid[3 * row + 1, column])
         _losses(above, curve, forecast)
-        _errors(below, curve, forecast)
+        _errors(below, curve, forecast, most)
         if column == 0:
-          above.set_ylabel(f'{one.group.name}\nloss, nats')
+          above.text(
+            *(0, 1.25),
+            one.group.name,
+            transform=above.transAxes,
+            weight='bold',
+          )
+          above.set_ylabel('loss')
           below.set_ylabel('measured less\nforecast')
     figure.suptitle(
       f'{law}: measured (dots), forecast, 90 % interval\n'
@@ -112,18 +122,20 @@ def _losses(ax: Axes, curve: laws.Curve, forecast: laws.Forecast) -> None:
   ax.tick_params(labelbottom=False)
 
 
-def _errors(ax: Axes, curve: laws.Curve, forecast: laws.Forecast) -> None:
+def _errors(
+  ax: Axes, curve: laws.Curve, forecast: laws.Forecast, most: float
+) -> None:
   y, steps = curve.losses[curve.measured], forecast.steps / 1000
   low, high = forecast.low - forecast.mean, forecast.high - forecast.mean
   ax.fill_between(steps, low, high, color=FORECAST, alpha=0.25, lw=0)
   ax.axhline(0, lw=1, color=FORECAST)
   error = y - forecast.mean
   ax.plot(steps, error, '.', ms=2, color=MEASURED)
-  # The early losses, which no law is fitted to, may be far off.
-  ax.set_ylim(-ERROR_NATS, ERROR_NATS)
+  # The early losses, which no law is fitted to, may be further off.
+  ax.set_ylim(-most, most)
   ax.set_xlim(0, steps[-1] * 1.03)
   ax.text(
-    *(0.97, 0.94),
+    *(0.97, 0.96),
     f'{error[-1]:+.4f}',
     transform=ax.transAxes,
     ha='right',
