@@ -38,6 +38,7 @@ from lrsched.laws.pooling import pool as pool
 from lrsched.laws.priors import SHIPPED as SHIPPED
 from lrsched.laws.problem import Prior as Prior
 from lrsched.laws.published import Annealing as Annealing
+from lrsched.laws.published import AnnealingOfSize as AnnealingOfSize
 from lrsched.laws.published import Functional as Functional
 from lrsched.laws.published import LossDrop as LossDrop
 from lrsched.laws.published import MultiPower as MultiPower

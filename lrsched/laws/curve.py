@@ -26,6 +26,7 @@ class Curve:
     losses: [n] float64, > 0 and finite, or NaN where a row only pins the LR.
     warmup_steps: updates of the initial rise, >= 0.
     name: of the curve, for messages.
+    n_params: size of the model, for laws that ask for it; > 0.
 
   Raises:
     ValueError: naming the curve, the row and the value.
@@ -43,6 +44,7 @@ class Curve:
   losses: np.ndarray
   warmup_steps: int
   name: str = 'curve'
+  n_params: float | None = None
 
   def __post_init__(self) -> None:
     columns = {}
@@ -65,6 +67,10 @@ class Curve:
     if not n[0]:
       raise ValueError(f'{self.name}: a curve must have a row')
     self._check_rows()
+    if self.n_params is not None and not self.n_params > 0:
+      raise ValueError(
+        f'{self.name}: n_params must be > 0, got {self.n_params}'
+      )
     if not 0 <= self.warmup_steps <= columns['steps'][-1] + 1:
       raise ValueError(
         f'{self.name}: warmup_steps must be in 0..{columns["steps"][-1] + 1}, '

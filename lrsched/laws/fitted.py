@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrsched.base import Schedule
+from lrsched.base import traced_once
 from lrsched.laws import problem
 from lrsched.laws.concave import Concave
 from lrsched.laws.curve import Curve
@@ -18,6 +19,7 @@ from lrsched.laws.law import Law
 from lrsched.laws.path import Warmup
 from lrsched.laws.path import path_of
 from lrsched.laws.published import Annealing
+from lrsched.laws.published import AnnealingOfSize
 from lrsched.laws.published import Functional
 from lrsched.laws.published import LossDrop
 from lrsched.laws.published import MultiPower
@@ -31,7 +33,14 @@ RISE_ERROR = 0.01
 # Laws by the name that a saved fit has.
 KINDS: dict[str, type[Law]] = {
   law.__name__: law
-  for law in (Annealing, Concave, Functional, LossDrop, MultiPower)
+  for law in (
+    Annealing,
+    AnnealingOfSize,
+    Concave,
+    Functional,
+    LossDrop,
+    MultiPower,
+  )
 }
 
 
@@ -167,6 +176,7 @@ class Fit:
     *,
     total_steps: int | None = None,
     warmup_steps: int | None = None,
+    n_params: float | None = None,
   ) -> Forecast:
     """The losses that the law expects under a schedule.
 
@@ -178,6 +188,8 @@ class Fit:
       total_steps: length of the run, for a schedule; its end by default.
       warmup_steps: updates of the warmup; by default those of the schedule's
         first phase, of the curve, or the initial rise of the LRs.
+      n_params: size of the model, for a law that asks for it; by default that
+        of a curve.
 
     Raises:
       ValueError: if the LRs do not cover the steps, their peak is not that of
@@ -192,6 +204,8 @@ class Fit:
           np.linspace(warmup_steps, len(lrs) - 1, 200, dtype=int)
         )
     self.check_evidence(lrs, warmup_steps)
+    if n_params is None and isinstance(schedule, Curve):
+      n_params = schedule.n_params
     unit = self.law.unit(self.peak_lr)
     path = path_of(
       lrs,
@@ -200,6 +214,7 @@ class Fit:
       warmup=self.warmup,
       reference_lr=unit,
       tolerance=0.2 * problem.TOLERANCE * self.peak_lr / unit,
+      n_params=self.law.size_of(n_params),
     )
     z = problem.to_z(self.law, self.params)
     with jax.enable_x64(True):
@@ -288,7 +303,8 @@ def lr_of_updates(
       raise ValueError(
         f'total_steps must be given: {type(schedule).__name__} has no end'
       )
-    lrs = np.asarray(_all(schedule, total_steps), np.float64)
+    with jax.enable_x64(True):
+      lrs = np.asarray(traced_once(schedule, jnp.arange(total_steps)))
     first = schedule.phases()[0]
     known = (first.end or 0) if first.name == 'warmup' else 0
   else:
@@ -297,8 +313,3 @@ def lr_of_updates(
     top = int(stops[0]) if stops.size else len(lrs) - 1
     known = top + 1 if top else 0
   return lrs, known if warmup_steps is None else warmup_steps
-
-
-def _all(schedule: Schedule, total_steps: int) -> jax.Array:
-  with jax.enable_x64(True):
-    return jax.jit(lambda s, t: s(t))(schedule, jnp.arange(total_steps))

@@ -264,6 +264,11 @@ def outlook_of(
       "fit.warmup must be 'true_sum', which the training step follows, got "
       f'{fit.warmup!r}; fit again with it'
     )
+  if fit.law.sized:
+    raise ValueError(
+      f'{type(fit.law).__name__} is not followed in a step; take the law of '
+      'one size, by AnnealingOfSize.at_size'
+    )
   if not 0 < decay_frac <= 1:
     raise ValueError(f'decay_frac must be in (0, 1], got {decay_frac}')
   fit.check_evidence(lrs, warmup_steps)

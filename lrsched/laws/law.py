@@ -46,6 +46,7 @@ class Law(abc.ABC):
 
   parameters: ClassVar[tuple[Parameter, ...]]
   relative: ClassVar[bool] = False  # LRs in units of the peak
+  sized: ClassVar[bool] = False  # asks for the size of the model
 
   @abc.abstractmethod
   def at(self, params: Mapping[str, jax.Array], path: Path) -> jax.Array:
@@ -75,6 +76,7 @@ class Law(abc.ABC):
     warmup_steps: int = 0,
     warmup: Warmup = 'true_sum',
     peak_lr: float | None = None,
+    n_params: float | None = None,
   ) -> np.ndarray:
     """Losses under any LR curve, with every change of the LR counted.
 
@@ -88,6 +90,7 @@ class Law(abc.ABC):
       warmup: the convention that `params` are for; see `lrsched.laws.path`.
       peak_lr: what LRs are relative to, for laws that want it: that of the
         curves `params` were fitted to.
+      n_params: size of the model, for laws that ask for it.
 
     Returns:
       [E] float64, in nats.
@@ -108,6 +111,7 @@ class Law(abc.ABC):
       warmup_steps=warmup_steps,
       warmup=warmup,
       reference_lr=self.unit(float(peak_lr or 1.0)),
+      n_params=self.size_of(n_params),
     )
     values = {name: float(params[name]) for name in self.names()}
     with jax.enable_x64(True):
@@ -127,6 +131,19 @@ class Law(abc.ABC):
   def unit(cls, peak_lr: float) -> float:
     """What the law's LRs are divided by, for curves of this peak."""
     return peak_lr if cls.relative else 1.0
+
+  @classmethod
+  def size_of(cls, n_params: float | None) -> float:
+    """The size of a model as the law takes it; 1 if it takes none.
+
+    Raises:
+      ValueError: if the law asks for a size and there is none.
+    """
+    if cls.sized and n_params is None:
+      raise ValueError(
+        f'n_params must be given to {cls.__name__}, and be that of every curve'
+      )
+    return float(n_params) if cls.sized and n_params is not None else 1.0
 
   @classmethod
   def names(cls) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ import numpy as np
 
 # On the host, or traced.
 Column = np.ndarray | jax.Array
+ONE = np.ones(1)
 Warmup = Literal['true_sum', 'whole', 'at_peak']
 MOST_FALL = 0.9  # of the LR within one stretch
 WARMUPS = ('true_sum', 'whole', 'at_peak')
@@ -48,6 +49,7 @@ class Path(NamedTuple):
     origin: [1] the sum of LRs at which the other sums are 0. It is 0 here; in
       the training step it is the sum so far, as a difference of two large
       float32 sums would be off by more than an update.
+    size: [1] parameters of the model.
   """
 
   steps: Column
@@ -61,6 +63,7 @@ class Path(NamedTuple):
   first_sums: Column
   last_sums: Column
   origin: Column
+  size: Column = ONE
 
 
 def path_of(
@@ -71,6 +74,7 @@ def path_of(
   warmup: Warmup = 'true_sum',
   reference_lr: float = 1.0,
   tolerance: float = 0.0,
+  n_params: float = 1.0,
 ) -> Path:
   """The path of a learning-rate curve.
 
@@ -83,6 +87,7 @@ def path_of(
     tolerance: 0 for every change of the LR as one of its own; else changes
       between points are joined while the LR stays within this share of the
       reference LR of a line.
+    n_params: size of the model, for laws that ask for it.
 
   Raises:
     ValueError: if an argument is out of range, or `lrs` does not cover the
@@ -123,6 +128,7 @@ def path_of(
     first_sums=sums[first],
     last_sums=sums[last],
     origin=np.zeros(1),
+    size=np.full(1, n_params),
   )
 
 

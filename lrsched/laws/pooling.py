@@ -120,7 +120,8 @@ def pool(data_sets: Mapping[str, Sequence[Curve]]) -> Pooled:
     max_nfev=200,
   )
   r, j = at(tuple(found.x))
-  last = np.cumsum(np.concatenate([d.n_points for d in stacked])) - 1
+  n_points = np.concatenate([d.n_points for d in stacked])
+  last = np.cumsum(n_points)[n_points > 0] - 1
   ends = (r * problem.HUBER / np.concatenate(roots))[last]
   j = j / np.sqrt(np.maximum(np.abs(r), 1))[:, None]  # Huber, as squares
   h = j.T @ j
@@ -147,4 +148,5 @@ def _own_start(curves: Sequence[Curve]) -> np.ndarray:
 
 def _curve_weights(data: problem.Data) -> np.ndarray:
   """[n] roots of weights that make every curve count as 40 points."""
-  return np.sqrt(np.repeat(40 / data.n_points, data.n_points))
+  n = data.n_points
+  return np.sqrt(np.repeat(40 / np.maximum(n, 1), n))

@@ -1,4 +1,4 @@
-"""Fitting a law as robust least squares: curves stacked, one compiled program.
+"""Fitting a law as robust least squares, with few compiled programs.
 
 The objective is that of the papers: the sum over curves and points of the
 Huber loss of `log loss - log prediction`, bent at 1e-3. Parameters are fitted
@@ -30,7 +30,6 @@ LEAST_LOSS = 1e-3  # nats
 POINTS = 64  # of a block
 LEAST_CHANGES = 64  # of a block; four times as many where they are too few
 FIRST_SHARE = 0.02  # of the longest curve: too early for a power law
-
 
 OF_POINTS = ('steps', 'lr_sums', 'lrs')
 OF_CHANGES = (
@@ -120,6 +119,7 @@ def stack(
       warmup=warmup,
       reference_lr=unit,
       tolerance=TOLERANCE * peak_lr / unit,
+      n_params=law.size_of(curve.n_params),
     )
     blocks += blocks_of(path)
     log_losses.append(np.log(curve.losses[rows]))
@@ -209,6 +209,8 @@ def losses_and_slopes(
 ) -> tuple[np.ndarray, np.ndarray]:
   """[E] losses at points and [E, p] their derivatives in `z`, in float64."""
   blocks = blocks_of(path) if isinstance(path, Path) else path
+  if not blocks:
+    return np.zeros(0), np.zeros((0, len(law.parameters)))
   with jax.enable_x64(True):
     found = [_losses_and_slopes(law, z, block.path) for block in blocks]
   pairs = list(zip(blocks, found, strict=True))

@@ -82,18 +82,75 @@ class Annealing(Law):
     ]
 
   def at(self, params: Mapping[str, jax.Array], path: Path) -> jax.Array:
-    on = counted(path)
-    rate = -jnp.log(params['lam'])
-    since = lambda steps: jnp.where(
-      on, path.steps[:, None] - steps[None, :] + 1, 1.0
-    )
-    young, old = since(path.last_steps), since(path.first_steps)
-    # The mean of lam^x over the stretch's updates, old to young.
-    n = old - young + 1
-    kept = jnp.exp(-rate * young) * jnp.expm1(-rate * n) / jnp.expm1(-rate)
-    momentum = (1 - kept / n) / (1 - params['lam'])
-    drops = jnp.where(on, momentum, 0) @ (path.before - path.after)
+    drops = _momentum(params['lam'], path)
     return power_of_sum(params, path) - params['C'] * drops
+
+
+def _momentum(lam: jax.Array, path: Path) -> jax.Array:
+  """[E] S2 of the Annealing law: momentum of LR drops, summed over updates."""
+  on = counted(path)
+  rate = -jnp.log(lam)
+  since = lambda steps: jnp.where(
+    on, path.steps[:, None] - steps[None, :] + 1, 1.0
+  )
+  young, old = since(path.last_steps), since(path.first_steps)
+  # The mean of lam^x over the stretch's updates, old to young.
+  n = old - young + 1
+  kept = jnp.exp(-rate * young) * jnp.expm1(-rate * n) / jnp.expm1(-rate)
+  momentum = (1 - kept / n) / (1 - lam)
+  return jnp.where(on, momentum, 0) @ (path.before - path.after)
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnealingOfSize(Law):
+  """Tissue et al. (arXiv:2408.11029): the Annealing law of models of all sizes.
+
+      L = L0 + A S(t)^-alpha + B N^-beta - C N^gamma S2(t)
+
+  with `S2` the sum in `Annealing`, and `N` the parameters of the model without
+  its embedding; in millions here, which the paper does not say. A fit wants
+  curves of three sizes or more, `Curve(n_params=...)`, at one peak LR.
+  """
+
+  parameters = (
+    L0,
+    A,
+    ALPHA,
+    Parameter('B', 1e-3, 1e3, is_log=True),
+    Parameter('beta', 0.01, 1.0),
+    Parameter('C', 1e-4, 1e5, is_log=True),
+    Parameter('gamma', -1.0, 1.0),
+    Parameter('lam', 0.8, 0.99999),
+  )
+  sized = True
+
+  def starts(
+    self, lowest_loss: float, lr_sum: float, peak_lr: float
+  ) -> list[dict[str, float]]:
+    starts = Annealing().starts(lowest_loss, lr_sum, peak_lr)
+    return [
+      {**start, 'L0': 0.6 * start['L0'], 'B': 0.8 * start['L0']}
+      | {'beta': 0.15, 'gamma': 0.05}
+      for start in starts
+    ]
+
+  def at(self, params: Mapping[str, jax.Array], path: Path) -> jax.Array:
+    capacity = params['B'] * path.size ** -params['beta']
+    drops = path.size ** params['gamma'] * _momentum(params['lam'], path)
+    return power_of_sum(params, path) + capacity - params['C'] * drops
+
+  def at_size(
+    self, params: Mapping[str, float], n_params: float
+  ) -> dict[str, float]:
+    """Parameters of `Annealing` for models of one size, in millions."""
+    self.check(params)
+    return {
+      'L0': params['L0'] + params['B'] * n_params ** -params['beta'],
+      'A': params['A'],
+      'alpha': params['alpha'],
+      'C': params['C'] * n_params ** params['gamma'],
+      'lam': params['lam'],
+    }
 
 
 @dataclasses.dataclass(frozen=True)

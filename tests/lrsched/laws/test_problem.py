@@ -61,6 +61,15 @@ def test_blocks_have_few_shapes_and_no_change_to_come():
   assert sizes[:2] == [150 + 9 * 63 - WARMUP, 150 + 9 * 127 - WARMUP]
 
 
+def test_no_point_has_no_loss():
+  law = laws.LossDrop()
+  empty = path(law, 'cosine', 900, np.zeros(0, int))
+  z = problem.to_z(law, TRUE['LossDrop'])
+  losses, slopes = problem.losses_and_slopes(law, z, empty)
+  assert losses.shape == (0,)
+  assert slopes.shape == (0, 4)
+
+
 def test_residuals_are_logs_at_the_points_fitted():
   """Not at early ones, nor at rows that only pin the LR."""
   law = laws.LossDrop()

@@ -230,3 +230,76 @@ def test_a_schedule_is_a_curve_of_lrs():
   end = law.predict(params, lrs, [399], warmup_steps=WARMUP)
   stable = law.predict(params, lrs, [199], warmup_steps=WARMUP)
   assert end < stable
+
+
+def test_the_annealing_law_of_all_sizes_is_that_of_each():
+  """The law of Tissue et al. with their fitted numbers, N in millions."""
+  law = laws.AnnealingOfSize()
+  params = {
+    'L0': 1.504,
+    'A': 0.440,
+    'alpha': 0.546,
+    'B': 3.067,
+    'beta': 0.158,
+    'C': 0.273,
+    'gamma': 0.052,
+    'lam': 0.999,
+  }
+  lrs = 2e-4 * np.r_[np.ones(2000), np.linspace(1, 0.1, 1000)]
+  at = [1999, 2500, 2999]
+  found = law.predict(params, lrs, at, n_params=594.0)
+  momentum, total, s2 = 0.0, 0.0, []
+  for drop in np.r_[0.0, lrs[:-1] - lrs[1:]]:
+    momentum = 0.999 * momentum + drop
+    total += momentum
+    s2.append(total)
+  s1 = np.cumsum(lrs)[at]
+  expected = 1.504 + 0.440 * s1**-0.546 + 3.067 * 594**-0.158
+  expected -= 0.273 * 594**0.052 * np.asarray(s2)[at]
+  np.testing.assert_allclose(found, expected, rtol=1e-9)
+  one = laws.Annealing().predict(law.at_size(params, 594.0), lrs, at)
+  np.testing.assert_allclose(one, expected, rtol=1e-9)
+  with pytest.raises(ValueError, match='n_params must be given'):
+    law.predict(params, lrs, at)
+
+
+def test_a_fit_over_sizes_forecasts_another_size():
+  law = laws.AnnealingOfSize()
+  params = {
+    'L0': 1.6,
+    'A': 0.4,
+    'alpha': 0.5,
+    'B': 3.0,
+    'beta': 0.16,
+    'C': 0.3,
+    'gamma': 0.05,
+    'lam': 0.998,
+  }
+  n = 3000
+  shapes = {
+    'constant': np.full(n, 1e-3),
+    'linear': 1e-3 * np.r_[np.ones(2000), np.linspace(1, 0, 1000)],
+  }
+  at = np.arange(199, n, 100)
+
+  def curve(shape, size):
+    lrs = shapes[shape]
+    losses = np.full(n, np.nan)
+    losses[at] = law.predict(params, lrs, at, n_params=size)
+    return laws.Curve(
+      steps=np.arange(n),
+      lrs=lrs,
+      losses=losses,
+      warmup_steps=0,
+      name=f'{shape} {size}',
+      n_params=size,
+    )
+
+  sizes = (25.0, 50.0, 100.0, 200.0)
+  fit = laws.fit(law, [curve(s, x) for s in shapes for x in sizes])
+  unseen = curve('linear', 400.0)
+  forecast = fit.forecast(unseen)
+  truth = unseen.losses[unseen.measured]
+  # The size terms are extrapolated by a factor of 2 from exact curves.
+  np.testing.assert_allclose(forecast.mean, truth, rtol=2e-3)
+  assert laws.Fit.from_dict(fit.to_dict()).params == fit.params
