@@ -12,7 +12,7 @@ In any training loop:
     track = tracked(track, lr, outlook.warmup_steps)        # in the step
     expected = foresee(fit.law, outlook, track)
 
-The losses are those of `Law.predict` with every update counted, to 2e-5 nats
+The losses are those of `Law.predict` with every update counted, to 1e-5 nats
 for the schedules of papers, to 1e-4 after eight full cosine cycles.
 """
 
@@ -36,8 +36,8 @@ from lrsched.laws.track import without_one
 from lrsched.shapes import DecayShape
 from lrsched.shapes import LinearDecay
 
-DECAY_KNOTS = 65
-PLAN_KNOTS = 192
+DECAY_KNOTS = 129
+PLAN_KNOTS = 256
 PLAN_TOLERANCE = 1e-4  # of the peak: how straight a plan is, to begin with
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-KNOTS = 192
+KNOTS = 256
 
 
 class Knots(NamedTuple):

@@ -8,6 +8,9 @@ import pathlib
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import (
+  EventAccumulator,
+)
 
 import lrsched
 from lrsched import laws
@@ -89,6 +92,13 @@ def test_a_run_is_followed_and_a_restart_foresees_the_same(here):
   np.testing.assert_allclose(
     said[-1]['law_final_loss'], fit.forecast(spec, [149]).mean, atol=1e-4
   )
+
+  events = EventAccumulator(
+    str(here / 'whole' / 'tb'), size_guidance={'scalars': 0}
+  ).Reload()
+  drawn = events.Scalars('law_final_loss')
+  assert [e.step for e in drawn] == [r['step'] for r in said]
+  assert drawn[-1].value == pytest.approx(said[-1]['law_final_loss'])
 
   # Stopped while a fit is under way, and started again.
   run(config_of(100), here / 'stopped')

@@ -135,7 +135,7 @@ def test_in_the_step_it_is_what_every_update_counted_gives(name, schedule):
   at = np.arange(W + 1, N, 119)
   losses = exact(lrs, at)
   # Knots stand for updates between them to this.
-  close = functools.partial(np.testing.assert_allclose, rtol=0, atol=2e-5)
+  close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5)
   close(foreseen.loss[at], losses)
   end = exact(lrs, [N - 1])[0]
   close(foreseen.final_loss[W:], end)
