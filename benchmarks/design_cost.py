@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import datetime
 import gc
-import json
 import os
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +26,7 @@ from absl import flags
 from benchmarks.step_overhead import Ratio
 from benchmarks.step_overhead import machine
 from benchmarks.step_overhead import median_ratio
+from benchmarks.step_overhead import write_record
 from lrsched import laws
 
 TOTAL_STEPS, WARMUP_STEPS, PEAK_LR = 24_000, 2_160, 3e-4
@@ -147,11 +146,7 @@ def main(argv: Sequence[str]) -> None:
   record = measure(flags.FLAGS.designs)
   print(summary(record))
   if flags.FLAGS.out is not None:
-    folder = pathlib.Path(flags.FLAGS.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f'{record["date"]}_design_cost.json'
-    path.write_text(json.dumps(record, indent=2) + '\n')
-    print(f'written: {path}')
+    write_record(record, 'design_cost', flags.FLAGS.out)
 
 
 if __name__ == '__main__':

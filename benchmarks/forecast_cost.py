@@ -10,7 +10,6 @@ are of the clock; the dearest fit of the second pass is given by itself.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import pathlib
 import sys
@@ -22,6 +21,7 @@ from absl import app
 from absl import flags
 
 from benchmarks.step_overhead import machine
+from benchmarks.step_overhead import write_record
 from experiments.judging import PUBLISHED
 from experiments.judging import fit_named
 from experiments.protocol import Group
@@ -106,11 +106,7 @@ def main(argv: Sequence[str]) -> None:
   record = measure(groups)
   print(summary(record))
   if flags.FLAGS.out is not None:
-    folder = pathlib.Path(flags.FLAGS.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f'{record["date"]}_forecast_cost.json'
-    path.write_text(json.dumps(record, indent=2) + '\n')
-    print(f'written: {path}')
+    write_record(record, 'forecast_cost', flags.FLAGS.out)
 
 
 if __name__ == '__main__':

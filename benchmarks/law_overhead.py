@@ -14,7 +14,6 @@ import datetime
 import gc
 import json
 import os
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from absl import flags
 import lrsched
 from benchmarks.step_overhead import machine
 from benchmarks.step_overhead import median_ratio
+from benchmarks.step_overhead import write_record
 from lrsched import laws
 from trainers.config import DataConfig
 from trainers.config import ForecastConfig
@@ -141,9 +141,7 @@ def main(argv: Sequence[str]) -> None:
   record = measure(flags.FLAGS.pairs)
   print(json.dumps(record, indent=1))
   if flags.FLAGS.out is not None:
-    name = f'{record["date"]}_law_overhead.json'
-    path = pathlib.Path(flags.FLAGS.out) / name
-    path.write_text(json.dumps(record, indent=1) + '\n')
+    write_record(record, 'law_overhead', flags.FLAGS.out)
 
 
 if __name__ == '__main__':

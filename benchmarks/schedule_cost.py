@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import datetime
 import gc
-import json
 import os
-import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -32,6 +30,7 @@ import lrsched
 from benchmarks.step_overhead import Ratio
 from benchmarks.step_overhead import machine
 from benchmarks.step_overhead import median_ratio
+from benchmarks.step_overhead import write_record
 
 TOTAL_STEPS = 1_000_000
 N_PARAMS = 256
@@ -292,11 +291,7 @@ def main(argv: Sequence[str]) -> None:
   record = measure(kinds(TOTAL_STEPS), TOTAL_STEPS, flags.FLAGS.pairs)
   print(summary(record))
   if flags.FLAGS.out is not None:
-    folder = pathlib.Path(flags.FLAGS.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f'{record["date"]}_schedule_cost.json'
-    path.write_text(json.dumps(record, indent=2) + '\n')
-    print(f'written: {path}')
+    write_record(record, 'schedule_cost', flags.FLAGS.out)
 
 
 if __name__ == '__main__':

@@ -299,19 +299,24 @@ def summary(record: dict[str, Any]) -> str:
   return '\n'.join(lines)
 
 
+def write_record(record: dict[str, Any], name: str, out: str) -> None:
+  """Writes a record into a folder, by its date and the benchmark's name."""
+  folder = pathlib.Path(out)
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / f'{record["date"]}_{name}.json'
+  path.write_text(json.dumps(record, indent=2) + '\n')
+  print(f'written: {path}')
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
   record = measure(flags.FLAGS.pairs)
   print(summary(record))
   if flags.FLAGS.out is not None:
-    folder = pathlib.Path(flags.FLAGS.out)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in ('ours_over_optax', 'optax_over_optax'):
       record[name] = record[name]._asdict()
-    path = folder / f'{record["date"]}_step_overhead.json'
-    path.write_text(json.dumps(record, indent=2) + '\n')
-    print(f'written: {path}')
+    write_record(record, 'step_overhead', flags.FLAGS.out)
 
 
 if __name__ == '__main__':

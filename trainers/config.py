@@ -7,9 +7,8 @@ sequences and bytes; fractions, tokens and epochs become steps in
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import lrsched
 from trainers.fields import config
@@ -18,6 +17,8 @@ from trainers.horizon import BatchRamp
 from trainers.horizon import check_ramp
 from trainers.optimizer import Optimizer
 from trainers.optimizer import schedules_of
+from trainers.suits import check_ramps
+from trainers.suits import check_schedule
 
 
 @config
@@ -397,61 +398,5 @@ class RunConfig:
         f'must be in 0..total_steps={self.total_steps}',
       )
     for name, spec in schedules_of(self.optimizer).items():
-      _check_schedule(f'optimizer.{name}', spec, self.total_steps)
-      _check_ramps(f'optimizer.{name}', spec, self.data.ramp)
-
-
-def _check_ramps(
-  where: str, spec: lrsched.Schedule, ramp: BatchRamp | None
-) -> None:
-  """Raises ValueError if a schedule follows another ramp than the data."""
-  for i, found in enumerate(_ramped_in(spec)):
-    asked = ramp and (ramp.boundaries, ramp.batch_sizes)
-    require(
-      (found.boundaries, found.batch_sizes) == asked,
-      where if found is spec else f'{where}: its Ramped {i}',
-      found,
-      f'must have the ramp of the data, {ramp}: make it by ramp.schedule(...)',
-    )
-
-
-def _ramped_in(spec: Any) -> list[lrsched.Ramped]:
-  """Every `Ramped` in a schedule, however deep."""
-  if isinstance(spec, tuple):
-    return [found for part in spec for found in _ramped_in(part)]
-  if not isinstance(spec, lrsched.Schedule):
-    return []
-  inside = [getattr(spec, f.name) for f in dataclasses.fields(spec)]  # type: ignore[arg-type]
-  mine = [spec] if isinstance(spec, lrsched.Ramped) else []
-  return mine + _ramped_in(tuple(inside))
-
-
-def _check_schedule(
-  where: str, spec: lrsched.Schedule, total_steps: int
-) -> None:
-  """Raises ValueError if a schedule does not suit a run of this length."""
-  end_step = spec.end_step
-  if end_step is not None and end_step < total_steps:
-    raise ValueError(
-      f'{where} ends at step {end_step}, before total_steps={total_steps}; '
-      'lengthen it, shorten the run, or say what follows with a Sequence'
-    )
-  # A decay that an import or a Sequence made of a WSD is what it is.
-  stable_first = isinstance(spec, (lrsched.WSD, lrsched.WSDS, lrsched.WSDC))
-  phases = spec.phases()
-  for i, (name, start, end) in enumerate(phases):
-    length = total_steps if end is None else end - start
-    if name == 'warmup' and length >= total_steps:
-      raise ValueError(
-        f'{where}.warmup_steps must be less than total_steps={total_steps}, '
-        f'got {length}: the run would end in its warmup'
-      )
-    before = phases[i - 1] if i else phases[0]
-    if stable_first and name == 'decay' and before.name == 'stable':
-      stable_steps = start - before.start
-      if length > stable_steps:
-        raise ValueError(
-          f'{where}.decay_steps must be at most stable_steps={stable_steps}, '
-          f'got {length}; a run that mostly decays is a '
-          'Warmup(schedule=Linear(...)) or a Sequence'
-        )
+      check_schedule(f'optimizer.{name}', spec, self.total_steps)
+      check_ramps(f'optimizer.{name}', spec, self.data.ramp)

@@ -51,11 +51,8 @@ class Forecaster:
       ValueError: if a file cannot be read, or its fit says nothing about the
         schedule.
     """
-    self._config, self._schedule = config, schedule
-    self._total_steps = total_steps
-    self._lrs, self._warmup_steps = laws.lr_of_updates(
-      schedule, total_steps, None
-    )
+    self._config = config
+    self._lrs, self._warmup_steps = laws.lr_of_updates(schedule, total_steps)
     self._curves = [_read_curve(path) for path in config.curves]
     self._evaluations: list[tuple[int, float]] = []
     self._next: concurrent.futures.Future[laws.Fit | None] | None = None

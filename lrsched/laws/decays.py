@@ -12,12 +12,12 @@ import numpy as np
 
 from lrsched.laws.ends import check
 from lrsched.laws.ends import end_loss
-from lrsched.laws.ends import lrs_of
 from lrsched.laws.ends import onward
 from lrsched.laws.ends import start_of
 from lrsched.laws.ends import verdict_of
 from lrsched.laws.ends import warmed_up
 from lrsched.laws.fitted import Fit
+from lrsched.laws.fitted import lr_of_updates
 from lrsched.laws.law import Law
 from lrsched.laws.path import Path
 from lrsched.shapes import DecayShape
@@ -138,7 +138,7 @@ def best_decay(
     decay_steps=best_steps,
     decay=decay,
   )
-  loss = end_loss(fit, lrs_of(schedule), warmup_steps)
+  loss = end_loss(fit, lr_of_updates(schedule)[0], warmup_steps)
   worse = losses > loss + margin_nats
   first = int(np.flatnonzero(worse[:i])[-1]) + 1 if worse[:i].any() else 0
   last = i + int(np.argmax(worse[i:])) - 1 if worse[i:].any() else LENGTHS - 1

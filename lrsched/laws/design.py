@@ -13,12 +13,12 @@ from lrsched.laws.decays import LINEAR
 from lrsched.laws.decays import best_decay
 from lrsched.laws.ends import check
 from lrsched.laws.ends import end_loss
-from lrsched.laws.ends import lrs_of
 from lrsched.laws.ends import start_of
 from lrsched.laws.ends import verdict_of
 from lrsched.laws.ends import warmed_up
 from lrsched.laws.fitted import Z90
 from lrsched.laws.fitted import Fit
+from lrsched.laws.fitted import lr_of_updates
 from lrsched.laws.search import Search
 from lrsched.laws.search import best_shares
 from lrsched.laws.search import end_and_slopes
@@ -173,7 +173,7 @@ def _gain(search: Search, lrs: np.ndarray, loss: float, over: Schedule) -> Gain:
   """Of `lrs`, which end at `loss`, over another schedule."""
   fit, nodes = search.fit, search.grid.nodes.astype(int)
   unit = fit.law.unit(fit.peak_lr)
-  others = lrs_of(over)
+  others, _ = lr_of_updates(over)
   slopes = [
     end_and_slopes(search, x[nodes] / unit)[1][0] for x in (lrs, others)
   ]

@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrsched.base import Schedule
-from lrsched.base import traced_once
 from lrsched.laws import problem
 from lrsched.laws.concave import Concave
 from lrsched.laws.fitted import Fit
+from lrsched.laws.fitted import lr_of_updates
 from lrsched.laws.path import Path
 from lrsched.laws.path import path_of
 from lrsched.laws.published import Functional
@@ -90,7 +89,7 @@ def warmed_up(
     stable_steps=0,
     decay_steps=total_steps - warmup_steps,
   )
-  return lrs_of(linear)[: warmup_steps + 1]
+  return lr_of_updates(linear)[0][: warmup_steps + 1]
 
 
 def start_of(fit: Fit, lrs: np.ndarray) -> Path:
@@ -132,12 +131,6 @@ def onward(start: Path, steps: jax.Array, lrs: jax.Array) -> Path:
     first_sums=join(start.first_sums, sums[:-1]),
     last_sums=join(start.last_sums, sums[1:] - after),
   )
-
-
-def lrs_of(schedule: Schedule) -> np.ndarray:
-  """[T] float64 LRs of a schedule that has an end."""
-  with jax.enable_x64(True):
-    return np.asarray(traced_once(schedule, jnp.arange(schedule.end_step)))
 
 
 def end_loss(fit: Fit, lrs: np.ndarray, warmup_steps: int) -> float:

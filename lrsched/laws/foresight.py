@@ -292,11 +292,13 @@ def _plan_of(lrs: np.ndarray) -> Plan:
   while len(knots.steps) > PLAN_KNOTS:
     knots = without_one(knots)
   gaps = np.diff(knots.sums, prepend=knots.sums[0])
-  columns = knots.lrs, gaps, knots.areas, knots.root_areas
-  n_unused = PLAN_KNOTS - len(gaps)
-  steps = np.pad(knots.steps, (0, n_unused), mode='edge').astype(np.int32)
-  lrs = np.pad(knots.lrs, (0, n_unused), mode='edge').astype(np.float32)
-  rest = [
-    np.pad(column, (0, n_unused)).astype(np.float32) for column in columns[1:]
-  ]
-  return Plan(steps, lrs, *rest)
+  unused = (0, PLAN_KNOTS - len(gaps))
+  last = lambda x: np.pad(x, unused, mode='edge')
+  none = lambda x: np.pad(x, unused).astype(np.float32)
+  return Plan(
+    steps=last(knots.steps).astype(np.int32),
+    lrs=last(knots.lrs).astype(np.float32),
+    gaps=none(gaps),
+    areas=none(knots.areas),
+    root_areas=none(knots.root_areas),
+  )

@@ -10,25 +10,11 @@ from lrsched import laws
 from lrsched.laws.decays import best_decay
 from lrsched.laws.decays import branch_points
 from lrsched.laws.ends import end_loss
-from lrsched.laws.ends import lrs_of
+from tests.lrsched.laws.given_fits import PEAK
+from tests.lrsched.laws.given_fits import every_law
+from tests.lrsched.laws.given_fits import given
 
-TOTAL, WARMUP, PEAK = 24000, 2160, 3e-4
-PARAMS = {
-  'MultiPower': dict(
-    L0=2.65, A=0.6, alpha=0.45, B=438.0, C=2.13, beta=0.6, gamma=0.655
-  ),
-  'Functional': dict(
-    L0=2.65, A=0.6, alpha=0.45, c2=300.0, c3=1.5, c4=20.0, gamma=0.6
-  ),
-  'Concave': dict(
-    L0=2.65, A=0.35, a=0.45, K=0.2, w=0.725, C=1012.0, b=0.4, g=0.0, q=0.66
-  ),
-}
-every_law = pytest.mark.parametrize('name', PARAMS)
-
-
-def given(name):
-  return laws.Fit.given(getattr(laws, name)(), PARAMS[name], peak_lr=PEAK)
+TOTAL, WARMUP = 24000, 2160
 
 
 def wsd_loss(fit, steps, decay):
@@ -39,7 +25,7 @@ def wsd_loss(fit, steps, decay):
     decay_steps=steps,
     decay=decay,
   )
-  return end_loss(fit, lrs_of(spec), WARMUP)
+  return end_loss(fit, laws.lr_of_updates(spec)[0], WARMUP)
 
 
 @every_law

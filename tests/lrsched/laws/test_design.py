@@ -10,7 +10,6 @@ import lrsched
 from lrsched import laws
 from lrsched.laws.design import optimize_schedule
 from lrsched.laws.ends import end_loss
-from lrsched.laws.ends import lrs_of
 from lrsched.laws.ends import start_of
 from lrsched.laws.ends import warmed_up
 from lrsched.laws.search import Search
@@ -132,7 +131,7 @@ def test_no_known_schedule_ends_lower(name):
     )
     for low in np.linspace(0, 0.9, 10).tolist()
   ]
-  losses = [loss_at_nodes(search, lrs_of(spec)) for spec in specs]
+  losses = [loss_at_nodes(search, laws.lr_of_updates(s)[0]) for s in specs]
   assert design.loss < min(losses) - 1e-4
   assert design.gain_over_wsd.nats > 1e-4
   at_nodes = loss_at_nodes(search, np.asarray(design.schedule.lrs))
@@ -146,7 +145,9 @@ def test_a_design_is_a_warmup_a_plateau_and_one_decay(name):
   assert len(lrs) == TOTAL
   linear = lrsched.Linear(peak_lr=PEAK, final_lr=0.0, total_steps=9)
   warmup = lrsched.Warmup(schedule=linear, warmup_steps=WARMUP)
-  np.testing.assert_array_equal(lrs[:WARMUP], lrs_of(warmup)[:WARMUP])
+  np.testing.assert_array_equal(
+    lrs[:WARMUP], laws.lr_of_updates(warmup)[0][:WARMUP]
+  )
   assert np.all(np.diff(lrs[WARMUP:]) <= 0)
   assert np.all(lrs[WARMUP : TOTAL // 2] == PEAK)
   assert lrs[TOTAL - design.decay_steps] < PEAK

@@ -12,7 +12,6 @@ import pytest
 from experiments.protocol import read_groups
 from lrsched import laws
 from lrsched.laws.design import optimize_schedule
-from lrsched.laws.ends import lrs_of
 from lrsched.laws.ends import start_of
 from lrsched.laws.ends import warmed_up
 from lrsched.laws.fitted import Z90
@@ -56,7 +55,7 @@ def test_the_interval_of_a_gain_is_of_the_difference():
   rng = np.random.default_rng(0)
   lrs = np.asarray(design.schedule.lrs)
   for gain in (design.gain_over_cosine, design.gain_over_wsd):
-    over = lrs_of(gain.over)
+    over, _ = laws.lr_of_updates(gain.over)
     inside = []
     for noise in rng.normal(size=(1000, len(z))):
       drawn = to_params(law, z + sd * noise)

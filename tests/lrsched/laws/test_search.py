@@ -7,7 +7,6 @@ import pytest
 import lrsched
 from lrsched import laws
 from lrsched.laws.ends import end_loss
-from lrsched.laws.ends import lrs_of
 from lrsched.laws.ends import onward
 from lrsched.laws.ends import start_of
 from lrsched.laws.ends import warmed_up
@@ -17,25 +16,9 @@ from lrsched.laws.search import grid_of
 from lrsched.laws.search import loss_and_slope
 from lrsched.laws.search import shares_of
 from lrsched.laws.search import variables_of
-
-PEAK = 3e-4
-PARAMS = {
-  'MultiPower': dict(
-    L0=2.65, A=0.6, alpha=0.45, B=438.0, C=2.13, beta=0.6, gamma=0.655
-  ),
-  'Functional': dict(
-    L0=2.65, A=0.6, alpha=0.45, c2=300.0, c3=1.5, c4=20.0, gamma=0.6
-  ),
-  'Concave': dict(
-    L0=2.65, A=0.35, a=0.45, K=0.2, w=0.725, C=1012.0, b=0.4, g=0.0, q=0.66
-  ),
-}
-every_law = pytest.mark.parametrize('name', PARAMS)
-
-
-def given(name, warmup='true_sum'):
-  law = getattr(laws, name)()
-  return laws.Fit.given(law, PARAMS[name], peak_lr=PEAK, warmup=warmup)
+from tests.lrsched.laws.given_fits import PEAK
+from tests.lrsched.laws.given_fits import every_law
+from tests.lrsched.laws.given_fits import given
 
 
 @every_law
@@ -45,7 +28,8 @@ def test_a_path_by_nodes_is_the_path(name, warmup, warmup_steps):
   """With every update a node, all but the joined warmup is exact."""
   fit = given(name, warmup)
   cosine = lrsched.Cosine(peak_lr=PEAK, total_steps=400)
-  lrs = lrs_of(lrsched.Warmup(schedule=cosine, warmup_steps=warmup_steps))
+  spec = lrsched.Warmup(schedule=cosine, warmup_steps=warmup_steps)
+  lrs, _ = laws.lr_of_updates(spec)
   steps = np.arange(warmup_steps, len(lrs)).astype(float)
   with jax.enable_x64(True):
     path = onward(
