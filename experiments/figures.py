@@ -6,6 +6,7 @@ import base64
 import colorsys
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from experiments.run_words import data_words
 from experiments.runs import Run
 from experiments.runs import parent_id
 from trainers.metrics import Row
@@ -23,7 +25,10 @@ from trainers.metrics import Row
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 HUES = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 MARKS = {'resume': ('o', 'white'), 'replace': ('D', '#f0c000')}
-MARKS |= {'fallback': ('X', '#e02020')}
+MARKS |= {'fallback': ('X', '#e02020'), 'decay': ('v', '#4dc36b')}
+MARKS |= {'stop': ('s', '#8c959f')}
+BRANCHES = {'all': 'branch at', 'weights': 'weights at'}
+BRANCHES |= {'no_optimizer': 'fresh optimizer at'}
 INK, FAINT = '#24292f', '#8c959f'
 STYLE: dict[Any, Any] = {
   'font.size': 9,
@@ -87,7 +92,9 @@ def lineage_svg(runs: Sequence[Run]) -> str:
   """Which run came from which, and where, as a data URI of an SVG.
 
   A run is a band over its steps, as high as the LR it applied; a branch leaves
-  its parent at the branch step. The runs are in the order of `load_runs`.
+  its parent at the branch step, and goes back to step 0 if it carries the
+  weights only. The runs are in the order of `load_runs`. Where they differ in
+  their data, the names say which.
   """
   rows = {run.lineage.run_id: -i for i, run in enumerate(runs)}
   peaks = _tree_peaks(runs)
@@ -95,7 +102,9 @@ def lineage_svg(runs: Sequence[Run]) -> str:
   # Room for the label of a branch whose parent is not here.
   left = first - 0.2 * (last - first) * (first > 0)
   with matplotlib.rc_context(STYLE):
-    height = 1.0 + 0.42 * len(runs)
+    labels = _labels(runs)
+    lines = max(label.count('\n') for label in labels)
+    height = 1.0 + (0.42 + 0.08 * lines) * len(runs)
     figure = Figure(figsize=(10.5, height), layout='constrained')
     axes = figure.subplots()
     for run, color in zip(runs, run_colors(runs), strict=True):
@@ -112,7 +121,7 @@ def lineage_svg(runs: Sequence[Run]) -> str:
       )
       axes.plot([run.start_step, run.end_step], [y, y], color=color, lw=1.8)
       axes.plot(run.end_step, y, 'o', color=color, ms=5)
-      if run.start_step > 0:
+      if run.lineage.parent is not None:
         is_room = run.start_step - left > 0.15 * (last - left)
         _draw_branch(axes, run, rows, color, is_room)
       if run.evaluations:
@@ -128,7 +137,7 @@ def lineage_svg(runs: Sequence[Run]) -> str:
         if event.kind in MARKS:
           marker, fill = MARKS[event.kind]
           axes.plot(event.step, y, marker, ms=7, mfc=fill, mec=INK, zorder=3)
-    axes.set_yticks(list(rows.values()), [run.name for run in runs])
+    axes.set_yticks(list(rows.values()), labels)
     axes.tick_params(axis='y', length=0)
     axes.grid(axis='y', visible=False)
     axes.spines['left'].set_visible(False)
@@ -187,17 +196,23 @@ def _draw_branch(
   is_room: bool,
 ) -> None:
   """The line from the parent, and the step beside it."""
-  y, step = rows[run.lineage.run_id], run.start_step
-  parent_y = rows.get(str(parent_id(run)))
+  y, first = rows[run.lineage.run_id], run.start_step
+  assert run.lineage.parent is not None
+  step, carry = run.lineage.parent.step, run.lineage.parent.carry
+  parent_y = rows.get(run.lineage.parent.run_id)
   if parent_y is None:
-    axes.plot(step, y, '<', color=color, ms=6)
+    axes.plot(first, y, '<', color=color, ms=6)
   else:
-    axes.plot([step, step], [parent_y, y], color=color, lw=1.2, ls=(0, (3, 2)))
+    # Straight down; of weights only, back above its own band to where it is.
+    lane = y if step == first else y + 0.44
+    path = [(step, parent_y), (step, lane), (first, lane), (first, y)]
+    xs, ys = zip(*path, strict=True)
+    axes.plot(xs, ys, color=color, lw=1.2, ls=(0, (3, 2)))
     axes.plot(step, parent_y, 'o', color=color, ms=4)
   # Left of the branch if there is room, else behind the loss at its end.
   axes.annotate(
-    f'branch at {step}',
-    (step if is_room else run.end_step, y),
+    f'{BRANCHES[carry]} {step}',
+    (first if is_room else run.end_step, y),
     (-7 if is_room else 52, 0),
     textcoords='offset points',
     ha='right' if is_room else 'left',
@@ -205,6 +220,23 @@ def _draw_branch(
     color=FAINT,
     fontsize=8,
   )
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+  """The runs' names, with the data below where it is not the parent's.
+
+  Without it, if all runs have the same.
+  """
+  data = {run.lineage.run_id: data_words(run) for run in runs}
+  if len(set(data.values())) == 1:
+    return [run.name for run in runs]
+  labels = []
+  for run in runs:
+    words = data[run.lineage.run_id]
+    is_new = words != data.get(str(parent_id(run)))
+    below = textwrap.shorten(words, 36, placeholder=' ...')
+    labels.append(f'{run.name}\n{below}' if is_new else run.name)
+  return labels
 
 
 def _extent(runs: Sequence[Run]) -> tuple[int, int]:

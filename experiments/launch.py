@@ -25,9 +25,12 @@ from absl import app
 from absl import flags
 from absl import logging
 
+import lrsched
 from experiments.compiles import CompileCount
 from experiments.flags import load_config
 from experiments.flags import override
+from trainers.orders import STOP
+from trainers.orders import Stopped
 from trainers.train import run
 
 CONFIG = flags.DEFINE_string(
@@ -44,6 +47,16 @@ SET = flags.DEFINE_multi_string(
 )
 BRANCH_FROM = flags.DEFINE_string(
   'branch_from', None, 'DIR@STEP: start as a branch of that checkpoint.'
+)
+CARRY = flags.DEFINE_enum(
+  'carry',
+  'all',
+  list(lrsched.CARRIES),
+  'What a branch takes along: no_optimizer begins with a new optimizer state, '
+  'weights with step 0 too.',
+)
+INIT_FROM = flags.DEFINE_string(
+  'init_from', None, 'An .npz of weights, by parameter path, to begin with.'
 )
 RESTORE = flags.DEFINE_enum(
   'restore',
@@ -74,11 +87,16 @@ def main(argv: Sequence[str]) -> None:
       config,
       pathlib.Path(WORKDIR.value),
       branch_from=BRANCH_FROM.value,
+      carry=CARRY.value,  # type: ignore[arg-type]  # the enum checked it
+      init_from=INIT_FROM.value,
       restore=RESTORE.value,  # type: ignore[arg-type]  # the enum checked it
     )
   except (ValueError, OSError, FloatingPointError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(1)
+  except Stopped as stopped:
+    print(stopped, file=sys.stderr)
+    sys.exit(128 + STOP)  # as of a process that the signal ended
   print(
     f'{WORKDIR.value}: step {config.total_steps}, validation loss '
     f'{result.mean:.4f} +- {result.standard_error:.4f} nats/token; {compiles}'

@@ -9,6 +9,7 @@ page's first table: the result of the experiment that made the runs.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -22,12 +23,14 @@ from absl import flags
 
 from experiments.figures import curves_svg
 from experiments.figures import lineage_svg
+from experiments.forgetting import continual_tables
 from experiments.law_figures import followed
 from experiments.law_figures import forecasts_svg
 from experiments.runs import Run
 from experiments.runs import load_runs
 from experiments.runs import read_json
 
+NUMBERLESS = ('-', '–', 'never')  # what a column of numbers may hold
 TEMPLATE = pathlib.Path(__file__).with_name('report.html.jinja')
 
 
@@ -58,6 +61,9 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     curves=curves_svg(runs),
     lineage=lineage_svg(runs),
     forecasts=forecasts_svg(followed(runs)) if followed(runs) else None,
+    continual=[
+      {'title': t['title'], **_shown(t)} for t in continual_tables(runs)
+    ],
     runs=[_describe(run, names) for run in runs],
   )
   path = workdir / 'report.html'
@@ -80,9 +86,24 @@ def _headline(path: pathlib.Path) -> dict[str, Any] | None:
         f'{path}: rows[{i}] must have {len(table["columns"])} cells, one for '
         f'each column, got {len(row)}'
       )
+  return _shown(table)
+
+
+def _shown(table: dict[str, Any]) -> dict[str, Any]:
+  """A table as the page shows it.
+
+  Neighbours with the same first cell are a group, if there are any: a line
+  before the first of it, and the first cell of the next ones is faint.
+  """
+  firsts = [str(row[0]) for row in table['rows'] if row]
+  same = [a == b for a, b in itertools.pairwise(firsts)]
+  places = ['', *('next' if s else 'first' if any(same) else '' for s in same)]
   return {
     'columns': table['columns'],
-    'rows': [[_cell(value) for value in row] for row in table['rows']],
+    'rows': [
+      {'cells': [_cell(value) for value in row], 'place': place}
+      for row, place in zip(table['rows'], places, strict=False)
+    ],
     'notes': table['notes'],
   }
 
@@ -97,7 +118,7 @@ def _cell(value: Any) -> dict[str, Any]:
   try:
     float(text)
   except ValueError:
-    return {'text': text, 'is_number': text in ('-', '–')}
+    return {'text': text, 'is_number': text in NUMBERLESS}
   return {'text': text, 'is_number': True}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import lrsched
@@ -31,24 +32,48 @@ class Run(NamedTuple):
 
   @property
   def start_step(self) -> int:
-    """Updates that the run's ancestors had done when it began."""
-    return self.lineage.parent.step if self.lineage.parent else 0
+    """The step that the run began at: its own count goes on from there."""
+    return self.lineage.start_step
 
   @property
   def end_step(self) -> int:
-    """Updates done, its ancestors' included, as far as the metrics tell."""
+    """Updates done by the run's own count, as far as the metrics tell."""
     ends = [row['step'] + 1 for row in self.train[-1:]]
     ends += [row['step'] for row in self.evaluations[-1:]]
     return max([self.start_step, *ends])
 
   @property
   def schedules(self) -> dict[str, lrsched.Schedule]:
-    """The optimizer's schedules by field name; the main one is 'schedule'."""
+    """The optimizer's schedules by field name; the main one is 'schedule'.
+
+    As the config has them, but for the main one if a decay was begun since.
+    """
+    fields = dict(self.config['optimizer'])
+    if begun := self.lineage.begun_decay:
+      fields['schedule'] = begun.spec
     return {
       field: lrsched.from_dict(value, f'{self.name}: optimizer.{field}')
-      for field, value in self.config['optimizer'].items()
+      for field, value in fields.items()
       if field.endswith('schedule')
     }
+
+  @property
+  def total_steps(self) -> int:
+    """Where the run ends: as its config says, or where a begun decay does."""
+    begun = self.lineage.begun_decay
+    end = self.schedules['schedule'].end_step if begun else None
+    return self.config['total_steps'] if end is None else end
+
+  def tokens_in(self, start_step: int, end_step: int) -> int:
+    """Tokens predicted in the updates `start_step <= t < end_step`."""
+    data = self.config['data']
+    ramp = data.get('ramp')
+    edges = tuple(ramp['boundaries']) if ramp else ()
+    sizes = tuple(ramp['batch_sizes']) if ramp else (data['batch_size'],)
+    first, last = (
+      lrsched.samples_at(step, edges, sizes) for step in (start_step, end_step)
+    )
+    return (last - first) * data['seq_len']
 
 
 def load_runs(workdir: pathlib.Path) -> list[Run]:
@@ -59,7 +84,8 @@ def load_runs(workdir: pathlib.Path) -> list[Run]:
     order, no branch crosses another.
 
   Raises:
-    ValueError: if there is no run, or a file of one cannot be read.
+    ValueError: if there is no run, a file of one cannot be read, or their
+      records contradict each other.
   """
   if not workdir.is_dir():
     raise ValueError(f'{workdir} is not a folder; give one that holds runs')
@@ -75,19 +101,13 @@ def load_runs(workdir: pathlib.Path) -> list[Run]:
       'and lineage.json; give what was --workdir of experiments.launch, or the '
       'folder around it'
     )
-  known = {run.lineage.run_id for run in runs}
-  ordered = []
+  by_id = {run.lineage.run_id: run for run in runs}
+  return [by_id[node.lineage.run_id] for node in forest_of(runs).nodes()]
 
-  def add(run: Run) -> None:
-    ordered.append(run)
-    branches = [r for r in runs if parent_id(r) == run.lineage.run_id]
-    for branch in sorted(branches, key=lambda r: -r.start_step):
-      add(branch)
 
-  for run in runs:
-    if parent_id(run) not in known:
-      add(run)
-  return ordered
+def forest_of(runs: Sequence[Run]) -> lrsched.Forest:
+  """The runs as trees; raises ValueError if their records contradict."""
+  return lrsched.forest_of((run.lineage, run.end_step) for run in runs)
 
 
 def parent_id(run: Run) -> str | None:

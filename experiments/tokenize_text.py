@@ -20,8 +20,8 @@ import numpy as np
 from absl import app
 from absl import flags
 
-from trainers.config import TextFolder
 from trainers.corpus import materialise
+from trainers.sources import TextFolder
 
 END = 1  # token between documents
 

@@ -2,6 +2,10 @@
 
 from lrsched import diagnostics as diagnostics
 from lrsched import interop as interop
+from lrsched.averaging import average as average
+from lrsched.averaging import ema_decay_of as ema_decay_of
+from lrsched.averaging import ema_weights as ema_weights
+from lrsched.averaging import merge_weights as merge_weights
 from lrsched.base import LR as LR
 from lrsched.base import Phase as Phase
 from lrsched.base import Positive as Positive
@@ -11,6 +15,9 @@ from lrsched.base import Steps as Steps
 from lrsched.base import as_arrays as as_arrays
 from lrsched.base import as_step as as_step
 from lrsched.base import schedule as schedule
+from lrsched.branches import BranchPlan as BranchPlan
+from lrsched.branches import DecayBranch as DecayBranch
+from lrsched.branches import decay_branches as decay_branches
 from lrsched.compose import Chained as Chained
 from lrsched.compose import Rewarm as Rewarm
 from lrsched.compose import Sequence as Sequence
@@ -27,11 +34,23 @@ from lrsched.elementary import InverseSqrt as InverseSqrt
 from lrsched.elementary import InverseTime as InverseTime
 from lrsched.elementary import Linear as Linear
 from lrsched.elementary import Polynomial as Polynomial
+from lrsched.forest import Compute as Compute
+from lrsched.forest import Forest as Forest
+from lrsched.forest import Node as Node
+from lrsched.forest import Stretch as Stretch
+from lrsched.forest import ancestry as ancestry
+from lrsched.forest import compute_of as compute_of
+from lrsched.forest import forest_of as forest_of
+from lrsched.forest import updates_in as updates_in
 from lrsched.groups import ScaleByGroupLRState as ScaleByGroupLRState
 from lrsched.groups import applied_lrs as applied_lrs
+from lrsched.groups import at_step as at_step
 from lrsched.groups import scale_by_group_lr as scale_by_group_lr
+from lrsched.groups import steps_done as steps_done
 from lrsched.infinite import WSDC as WSDC
 from lrsched.infinite import Infinite as Infinite
+from lrsched.lineage import CARRIES as CARRIES
+from lrsched.lineage import Carry as Carry
 from lrsched.lineage import Event as Event
 from lrsched.lineage import Lineage as Lineage
 from lrsched.lineage import Parent as Parent

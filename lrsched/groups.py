@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lrsched.transform import ScaleByLRState
 from lrsched.transform import minus_lr_times
 from lrsched.transform import only_state
 
@@ -161,6 +162,79 @@ def applied_lrs(opt_state: optax.OptState) -> dict[str, jax.Array]:
     if_several='pass the part of the state with one of them',
   )
   return dict(state.lrs)
+
+
+def at_step(opt_state: optax.OptState, step: jax.typing.ArrayLike) -> Any:
+  """An optimizer state whose schedules go on at an update.
+
+  For an optimizer that begins anew inside a run: its moments are fresh, but its
+  next update is not the run's first.
+
+  Args:
+    opt_state: a state that holds one or more of `scale_by_lr` or
+      `scale_by_group_lr`, such as `tx.init(params)`.
+    step: updates made so far, >= 0.
+
+  Returns:
+    The same tree, with `step` in each of them.
+
+  Raises:
+    ValueError: if it holds none.
+
+  Example:
+    >>> import lrsched
+    >>> falling = lrsched.Linear(peak_lr=1.0, total_steps=4)
+    >>> tx = lrsched.scale_by_lr(falling)
+    >>> state = at_step(tx.init(jnp.ones(2)), 3)
+    >>> _, state = tx.update(jnp.ones(2), state)
+    >>> float(lrsched.applied_lr(state))
+    0.25
+  """
+  _lr_states(opt_state)
+
+  def moved(x: Any) -> Any:
+    if not _is_lr_state(x):
+      return x
+    return x._replace(step=jnp.asarray(step, x.step.dtype))
+
+  return jax.tree.map(moved, opt_state, is_leaf=_is_lr_state)
+
+
+def steps_done(opt_state: optax.OptState) -> jax.Array:
+  """Updates made so far, as `scale_by_lr` or `scale_by_group_lr` counts them.
+
+  Args:
+    opt_state: a state that holds one or more of them, which count alike.
+
+  Returns:
+    int32 scalar.
+
+  Raises:
+    ValueError: if it holds none.
+
+  Example:
+    >>> import lrsched
+    >>> tx = lrsched.scale_by_lr(lrsched.Constant(lr=0.1))
+    >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+    >>> int(steps_done(state))
+    1
+  """
+  return _lr_states(opt_state)[0].step
+
+
+def _is_lr_state(x: Any) -> bool:
+  return isinstance(x, (ScaleByLRState, ScaleByGroupLRState))
+
+
+def _lr_states(opt_state: optax.OptState) -> list[Any]:
+  leaves = jax.tree.leaves(opt_state, is_leaf=_is_lr_state)
+  found = [leaf for leaf in leaves if _is_lr_state(leaf)]
+  if not found:
+    raise ValueError(
+      'opt_state must hold the state of scale_by_lr or scale_by_group_lr, '
+      'found neither; end the optax chain with one'
+    )
+  return found
 
 
 def _check_groups(groups: Any) -> None:

@@ -19,8 +19,8 @@ from trainers.config import EvalConfig
 from trainers.config import LogConfig
 from trainers.config import ModelConfig
 from trainers.config import RunConfig
-from trainers.config import TokenFile
 from trainers.optimizer import AdamW
+from trainers.sources import TokenFile
 
 VOCAB_SIZE = 64
 WSD = lrsched.WSD(peak_lr=1e-2, warmup_steps=4, stable_steps=16, decay_steps=10)

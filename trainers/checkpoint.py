@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+FORMAT = 2  # of a checkpoint; raise it when an older one cannot be read
 WIDTH = 9  # digits of a step in names, so that they sort
 
 
@@ -134,7 +136,7 @@ class Saver:
   def __init__(
     self, root: pathlib.Path, keep_last: int, keep_steps: tuple[int, ...]
   ):
-    self._root, self._keep_last = root, keep_last
+    self.root, self._keep_last = root, keep_last
     self._keep_steps = {0, *keep_steps}
     if jax.process_index() == 0:
       for path in root.glob('*.orbax-checkpoint-tmp*'):
@@ -152,38 +154,42 @@ class Saver:
     finally:
       self._thread.shutdown()
 
-  def save(
-    self, step: int, state: Any, data: Any, metadata: dict[str, Any]
-  ) -> None:
-    """Starts saving; the arrays may be donated once this returns."""
+  def save(self, step: int, state: Any, metadata: dict[str, Any]) -> None:
+    """Starts saving; the arrays may be donated once this returns.
+
+    Args:
+      step: updates made.
+      state: a tuple with named fields, as `load` takes them.
+      metadata: JSON values; the format of checkpoints is added.
+    """
     self.wait()
-    folder = path_of(self._root, step)
+    folder = path_of(self.root, step)
     if jax.process_index() == 0:
       # What an earlier, killed or damaged, save of this step left behind.
-      manifest_of(self._root, step).unlink(missing_ok=True)
+      manifest_of(self.root, step).unlink(missing_ok=True)
     response = ocp.save_checkpointables_async(
       folder,
-      {'state': state, 'data': data},
+      {'state': state},
       overwrite=True,
-      custom_metadata=metadata,
+      custom_metadata={'format': FORMAT} | metadata,
     )
     self._pending = self._thread.submit(self._finish, response, step)
 
   def _finish(self, response: Any, step: int) -> None:
     response.result()
     if jax.process_index() == 0:
-      _seal(self._root, step)
+      _seal(self.root, step)
       self._prune(step)
 
   def _prune(self, last: int) -> None:
     # Later ones are damaged: the run fell back from them and will redo them.
-    steps = [s for s in saved_steps(self._root) if s <= last]
-    steps = [s for s in steps if manifest_of(self._root, s).exists()]
+    steps = [s for s in saved_steps(self.root) if s <= last]
+    steps = [s for s in steps if manifest_of(self.root, s).exists()]
     steps = [s for s in steps if s not in self._keep_steps]
     for step in steps[: -self._keep_last]:
       # The manifest first: what is half deleted must not look finished.
-      manifest_of(self._root, step).unlink(missing_ok=True)
-      shutil.rmtree(path_of(self._root, step), ignore_errors=True)
+      manifest_of(self.root, step).unlink(missing_ok=True)
+      shutil.rmtree(path_of(self.root, step), ignore_errors=True)
 
   def wait(self) -> None:
     """Returns when the last save is durable; raises what went wrong with it."""
@@ -193,36 +199,54 @@ class Saver:
 
 
 def load_metadata(root: pathlib.Path, step: int) -> dict[str, Any]:
-  """What was saved as metadata with a verified checkpoint."""
-  return ocp.metadata(path_of(root, step), 'state').custom_metadata
+  """What was saved as metadata with a verified checkpoint.
+
+  Raises:
+    ValueError: if it is of another format.
+  """
+  folder = path_of(root, step)
+  metadata = ocp.metadata(folder, 'state').custom_metadata
+  if metadata.get('format') != FORMAT:
+    raise ValueError(
+      f'{folder} is of format {metadata.get("format", 1)}, and this version of '
+      f'lrsched reads format {FORMAT}; go on with the version that saved it, '
+      f'which is in its metadata: {metadata.get("versions")}'
+    )
+  return metadata
 
 
-def load(root: pathlib.Path, step: int, abstract: Any, data: Any) -> Any:
-  """The saved state, with the shapes, dtypes and shardings of `abstract`.
+def load(
+  root: pathlib.Path, step: int, asked: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Fields of the saved state, with the shapes and shardings asked for.
 
   Args:
     root: folder of the checkpoints.
     step: which one; verified already.
-    abstract: tree of `jax.ShapeDtypeStruct` with shardings.
-    data: a fresh data iterator, which is moved to its saved position; None
-      leaves the saved position unread.
+    asked: by field of the state, a tree of `jax.ShapeDtypeStruct` with
+      shardings; other fields are not read.
 
   Raises:
-    ValueError: if the saved tree differs, naming the paths.
+    ValueError: if a saved tree differs, naming the paths.
   """
   folder = path_of(root, step)
   saved = ocp.metadata(folder, 'state').metadata
-  if lines := _tree_diff(saved, abstract):
+  parts = {name: saved[name] for name in asked}
+  if lines := _tree_diff(parts, dict(asked)):
     shown = '\n  '.join(lines[:20])
     more = f'\n  and {len(lines) - 20} more' if len(lines) > 20 else ''
+    if any(line.startswith('opt_state') for line in lines):
+      more += (
+        '\nto leave the optimizer state behind, branch with carry=no_optimizer'
+      )
     raise ValueError(
       f'{folder} holds another tree than this config makes '
       f'(saved -> asked):\n  {shown}{more}'
     )
-  wanted = {'state': abstract}
-  if data is not None:
-    wanted['data'] = data
-  return ocp.load_checkpointables(folder, wanted)['state']
+  context = ocp.Context()
+  context.pytree.loading.partial_load = True  # what differs was named above
+  with context:
+    return ocp.load_checkpointables(folder, {'state': dict(asked)})['state']
 
 
 def _leaves(tree: Any) -> dict[str, str]:

@@ -7,18 +7,27 @@ sequences and bytes; fractions, tokens and epochs become steps in
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from typing import Literal
 
 import lrsched
+from trainers.averaging import Lawa
 from trainers.fields import config
 from trainers.fields import require
+from trainers.finish import Finish
+from trainers.gere import GeRe
 from trainers.horizon import BatchRamp
 from trainers.horizon import check_ramp
+from trainers.mixture import Mixture
+from trainers.mixture import check_name
 from trainers.optimizer import Optimizer
 from trainers.optimizer import schedules_of
+from trainers.sources import Docstrings
+from trainers.sources import Source
 from trainers.suits import check_ramps
 from trainers.suits import check_schedule
+from trainers.views import Views
+from trainers.views import check_views
 
 
 @config
@@ -74,81 +83,25 @@ class ModelConfig:
 
 
 @config
-class Docstrings:
-  """Docstrings of installed packages, as bytes: nothing to download.
-
-  Attributes:
-    train_packages: top-level import names whose docstrings are trained on.
-    valid_packages: whole packages held out for validation.
-  """
-
-  train_packages: tuple[str, ...] = ('numpy', 'scipy', 'jax', 'matplotlib')
-  valid_packages: tuple[str, ...] = ('optax', 'flax')
-
-  def check(self) -> None:
-    for name in ('train_packages', 'valid_packages'):
-      value = getattr(self, name)
-      require(len(value) > 0, f'Docstrings.{name}', value, 'must not be empty')
-    both = set(self.train_packages) & set(self.valid_packages)
-    require(
-      not both,
-      'Docstrings.valid_packages',
-      sorted(both),
-      'must not be trained on: remove from one of the two lists',
-    )
-
-
-@config
-class TextFolder:
-  """Every text file under a folder, as bytes; whole files are held out.
-
-  Attributes:
-    path: the folder; files are found recursively, in sorted order.
-    pattern: which files, a glob on the file name.
-    valid_percent: share of files held out, chosen by a hash of their relative
-      path, so that adding files never moves one across the split.
-  """
-
-  path: str
-  pattern: str = '*.txt'
-  valid_percent: int = 5
-
-  def check(self) -> None:
-    require(
-      1 <= self.valid_percent <= 50,
-      'TextFolder.valid_percent',
-      self.valid_percent,
-      'must be in 1..50',
-    )
-
-
-@config
-class TokenFile:
-  """Two flat binary files of token ids, such as a tokenizer's `.bin` output."""
-
-  train_path: str
-  valid_path: str
-  dtype: Literal['uint8', 'uint16', 'uint32'] = 'uint16'
-
-
-@config
 class DataConfig:
   """Where sequences come from and how they are batched.
 
   Attributes:
-    source: the corpus.
+    source: the corpus, or the mixture of corpora.
     seq_len: tokens a sequence predicts; it occupies seq_len + 1 in the file.
     batch_size: sequences per optimizer update, over all devices and
       accumulation steps.
     ramp: smaller batches at first; None for the same size throughout.
+    views: several corrupted views of each sequence in a batch; None for none.
     seed: order of the sequences; each epoch is shuffled anew.
     cache_dir: folder where a corpus is materialised, once, with its hash.
   """
 
-  source: Docstrings | TextFolder | TokenFile = Docstrings()
+  source: Source | Mixture = Docstrings()
   seq_len: int = 128
   batch_size: int = 16
   ramp: BatchRamp | None = None
+  views: Views | None = None
   seed: int = 0
   cache_dir: str = 'data-cache'
 
@@ -172,10 +125,6 @@ class DataConfig:
   def batch_sizes(self) -> tuple[int, ...]:
     """Every batch size of the run, in order."""
     return self.ramp.batch_sizes if self.ramp else (self.batch_size,)
-
-  def part_size(self) -> int:
-    """The greatest size that every batch of the run is a multiple of."""
-    return math.gcd(*self.batch_sizes())
 
   def samples_at(self, step: int) -> int:
     """Sequences drawn before update `step`."""
@@ -201,18 +150,23 @@ class MeshConfig:
 
 @config
 class EvalConfig:
-  """Evaluation on a fixed set of validation sequences.
+  """Evaluation on fixed sets of validation sequences, one for each corpus.
+
+  A run is evaluated on every corpus that it trains on, and on `sources`.
 
   Attributes:
     every_steps: updates between evaluations; the last update is always
       followed by one.
-    n_sequences: sequences of the set, the same for every run on a corpus.
+    n_sequences: sequences of each set, the same for every run on a corpus.
     batch_size: sequences evaluated at once; divides n_sequences.
+    sources: further corpora to evaluate on, by name: what the run has learnt
+      before, and what it may learn next.
   """
 
   every_steps: int = 100
   n_sequences: int = 128
   batch_size: int = 64
+  sources: dict[str, Source] = dataclasses.field(default_factory=dict)
 
   def check(self) -> None:
     for name in ('every_steps', 'batch_size'):
@@ -230,6 +184,8 @@ class EvalConfig:
       self.batch_size,
       f'must divide n_sequences={self.n_sequences}',
     )
+    for name in self.sources:
+      check_name('EvalConfig.sources', name)
 
 
 @config
@@ -348,6 +304,9 @@ class RunConfig:
     checkpoint: saving.
     log: metrics.
     forecast: a loss law that follows the run; None for none.
+    lawa: a mean of the latest weights that is evaluated too; None for none.
+    gere: replay of a fixed set with margins on activations; None for none.
+    finish: when the last decay begins, if before the schedule's own.
   """
 
   model: ModelConfig
@@ -362,6 +321,9 @@ class RunConfig:
   checkpoint: CheckpointConfig = CheckpointConfig()
   log: LogConfig = LogConfig()
   forecast: ForecastConfig | None = None
+  lawa: Lawa | None = None
+  gere: GeRe | None = None
+  finish: Finish = Finish()
 
   def check(self) -> None:
     require(
@@ -384,6 +346,9 @@ class RunConfig:
       f'must be >= 1 and divide data.batch_size={self.data.batch_size}'
       + (f' and each of {self.data.ramp}' if self.data.ramp else ''),
     )
+    if self.data.views is not None:
+      sizes = self.data.batch_sizes()
+      check_views(self.data.views, sizes, self.accum_steps)
     require(
       self.ema_decay is None or 0 < self.ema_decay < 1,
       'RunConfig.ema_decay',

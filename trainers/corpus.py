@@ -2,31 +2,39 @@
 
 Text becomes bytes (a vocabulary of 256, one byte per token), documents end with
 byte 0, and the result is written once to a cache with its SHA-256, which every
-later call verifies. Token files are used where they lie.
+later call verifies. Fetched texts and token files are used where they lie.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fnmatch
 import hashlib
 import json
-import os
 import pathlib
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from trainers import docstrings
-from trainers.config import Docstrings
-from trainers.config import TextFolder
-from trainers.config import TokenFile
+from trainers import fetched
+from trainers import german_sample
+from trainers import python_source
+from trainers import text_folder
+from trainers import token_files
+from trainers.documents import Documents
+from trainers.documents import Files
+from trainers.documents import verified
+from trainers.documents import write
+from trainers.sources import Docstrings
+from trainers.sources import Fetched
+from trainers.sources import GermanSample
+from trainers.sources import PythonSource
+from trainers.sources import Source
+from trainers.sources import TextFolder
+from trainers.sources import TokenFile
+
+# The others are used where they lie.
+Extracted = Docstrings | PythonSource | GermanSample | TextFolder
 
 # Part of every cache file's key: raise it when the extraction changes.
 _FORMAT = 1
-_CHUNK_BYTES = 1 << 24  # a multiple of every token size
 
 
 class Corpus(NamedTuple):
@@ -53,263 +61,102 @@ class Corpus(NamedTuple):
   bytes_per_token: float | None
 
 
-def materialise(
-  source: Docstrings | TextFolder | TokenFile, cache_dir: str
-) -> Corpus:
+def materialise(source: Source, cache_dir: str) -> Corpus:
   """Makes `source` ready to be memory-mapped.
 
   Text is extracted on the first call and found again by a key over what it was
-  made from: the packages and their versions, or the folder's files with sizes
-  and times. Exact duplicates of a document are dropped, from the training part
+  made from: the packages and their versions, or the files with sizes and times
+  or hashes. Exact duplicates of a document are dropped, from the training part
   also those of validation documents. Every call reads the files in full, to
   verify or compute their hashes (about 1 GB/s).
 
   Args:
     source: where the text or the tokens come from.
-    cache_dir: folder for extracted text, created if needed; not used for a
-      `TokenFile`.
+    cache_dir: folder for extracted text, created if needed, and of fetched
+      text; not used for a `TokenFile`.
 
   Returns:
     The corpus.
 
   Raises:
     ValueError: if the source is missing, unreadable, empty or malformed, if
-      the cache cannot be written, or if a cached file is damaged.
+      the cache cannot be written, or if a cached or fetched file is damaged.
   """
   if isinstance(source, TokenFile):
-    return _token_files(source)
-  cache = pathlib.Path(cache_dir).resolve()
-  parts: Mapping[str, Sequence[str]]
-  made_from: Mapping[str, Any]
-  extract: Callable[[Iterable[str]], Iterator[bytes]]
-  if isinstance(source, Docstrings):
-    name, extract = 'docstrings', docstrings.extract
-    parts = {'valid': source.valid_packages, 'train': source.train_packages}
-    made_from = docstrings.versions(source)
-  else:
-    name, extract = 'folder', _texts
-    parts = _split(source, cache)
-    made_from = _stamps([*parts['valid'], *parts['train']])
+    return _of_tokens(source)
+  if isinstance(source, Fetched):
+    files = fetched.files(source.name, cache_dir)
+    fetched.require_all(source.name, cache_dir)
+    return _of_text(files, fetched.remedy(source.name, cache_dir))
+  files = _extracted(source, cache_dir)
+  return _of_text(files, 'delete it, and it will be made again.')
 
+
+def _extracted(source: Extracted, cache_dir: str) -> Files:
+  """The files of the source's text, made if they are not there."""
+  cache = pathlib.Path(cache_dir).resolve()
+  name, parts, made_from, extract = _documents(source, cache)
   key = json.dumps([_FORMAT, parts, made_from])
   stem = f'{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
-  paths = {part: cache / f'{stem}.{part}.bin' for part in parts}
-  record_path = cache / f'{stem}.json'
-  if not all(path.exists() for path in [*paths.values(), record_path]):
-    record: dict[str, Any] = {'made_from': made_from}
-    seen: set[bytes] = set()
+  files = Files(
+    record=cache / f'{stem}.json',
+    valid=cache / f'{stem}.valid.bin',
+    train=cache / f'{stem}.train.bin',
+  )
+  if not all(path.exists() for path in files):
+    documents = {part: extract(items) for part, items in parts.items()}
     try:
-      cache.mkdir(parents=True, exist_ok=True)
-      # Validation comes first: what it holds is left out of training.
-      for part, items in parts.items():
-        record[part] = _write(paths[part], extract(items), seen)
-        if not record[part]['documents']:
-          raise ValueError(
-            f'The {part} part of {source} must hold text of its own, found '
-            'none; add packages or files with text.'
-          )
-      with _new_file(record_path) as file:
-        file.write(json.dumps(record, indent=1).encode())
+      write(files, made_from, documents, str(source))
     except OSError as error:
       raise ValueError(
         'DataConfig.cache_dir must be a folder that can be written, got '
         f'{cache_dir!r} ({error}); choose another.'
       ) from error
-  return _verified(record_path, paths)
+  return files
 
 
-def _combined_hash(dtype: str, train: str, valid: str) -> str:
-  return hashlib.sha256(f'{dtype} {train} {valid}'.encode()).hexdigest()
+def _documents(source: Extracted, cache: pathlib.Path) -> Documents:
+  """Whose text is extracted, and by which file."""
+  match source:
+    case Docstrings():
+      return docstrings.documents(source)
+    case PythonSource():
+      return python_source.documents(source)
+    case GermanSample():
+      return german_sample.documents()
+    case TextFolder():
+      return text_folder.documents(source, cache)
 
 
-@contextlib.contextmanager
-def _new_file(path: pathlib.Path) -> Iterator[IO[bytes]]:
-  """A file that appears under its name only when it is complete."""
-  # A unique name, as the processes of a run may share the folder.
-  temporary = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
-  try:
-    with temporary.open('wb') as file:
-      yield file
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
-
-
-def _write(
-  path: pathlib.Path, documents: Iterable[bytes], seen: set[bytes]
-) -> dict[str, Any]:
-  """Writes the documents not in `seen` (of SHA-256), and adds them to it."""
-  digest, n_bytes, n_documents = hashlib.sha256(), 0, 0
-  with _new_file(path) as file:
-    for document in documents:
-      key = hashlib.sha256(document).digest()
-      if not document or key in seen:
-        continue
-      seen.add(key)
-      n_documents += 1
-      for piece in (document, b'\0'):
-        n_bytes += file.write(piece)
-        digest.update(piece)
-  return {
-    'documents': n_documents,
-    'bytes': n_bytes,
-    'sha256': digest.hexdigest(),
-  }
-
-
-def _verified(
-  record_path: pathlib.Path, paths: dict[str, pathlib.Path]
-) -> Corpus:
-  """The cached corpus, if its files still hash to what was recorded."""
-  try:
-    record = json.loads(record_path.read_bytes())
-    hashes = {part: record[part]['sha256'] for part in paths}
-    sizes = {part: record[part]['bytes'] for part in paths}
-  except (ValueError, KeyError, TypeError) as error:
-    raise _damaged(record_path) from error
-  for part, path in paths.items():
-    with path.open('rb') as file:
-      if hashlib.file_digest(file, 'sha256').hexdigest() != hashes[part]:
-        raise _damaged(path)
+def _of_text(files: Files, remedy: str) -> Corpus:
+  record = verified(files, remedy)
+  train, valid = record['train'], record['valid']
   return Corpus(
-    train_path=str(paths['train']),
-    valid_path=str(paths['valid']),
+    train_path=str(files.train),
+    valid_path=str(files.valid),
     dtype='uint8',
-    hash=_combined_hash('uint8', hashes['train'], hashes['valid']),
-    train_tokens=sizes['train'],
-    valid_tokens=sizes['valid'],
+    hash=_hash('uint8', train['sha256'], valid['sha256']),
+    train_tokens=train['bytes'],
+    valid_tokens=valid['bytes'],
     vocab_size=256,
     bytes_per_token=1.0,
   )
 
 
-def _damaged(path: pathlib.Path) -> ValueError:
-  return ValueError(
-    f'The cached file {path} is damaged: its content is not what was written; '
-    'delete it, and it will be made again.'
-  )
-
-
-def _split(source: TextFolder, cache: pathlib.Path) -> dict[str, list[str]]:
-  """Matching files, held out by the hash of their path below the folder."""
-  folder = pathlib.Path(source.path).resolve()
-  if not folder.is_dir():
-    raise ValueError(
-      f'TextFolder.path must be an existing folder, got {source.path!r}.'
-    )
-
-  def unreadable(error: OSError) -> None:
-    raise ValueError(
-      f'TextFolder.path {source.path!r}: {error.filename} cannot be read '
-      f'({error.strerror}); make it readable or move it out of the folder.'
-    ) from error
-
-  parts: dict[str, list[str]] = {'valid': [], 'train': []}
-  for root, folders, files in os.walk(folder, onerror=unreadable):
-    # A cache inside the folder is not text of the folder.
-    folders[:] = [f for f in folders if pathlib.Path(root, f) != cache]
-    for file in fnmatch.filter(files, source.pattern):
-      path = pathlib.Path(root, file)
-      name = path.relative_to(folder).as_posix().encode(errors='replace')
-      percent = int(hashlib.sha256(name).hexdigest()[:8], 16) % 100
-      part = 'valid' if percent < source.valid_percent else 'train'
-      parts[part].append(str(path))
-  if not parts['valid'] and not parts['train']:
-    raise ValueError(
-      f'TextFolder.pattern must match a file, got {source.pattern!r}, which '
-      f'matches none in {source.path!r}.'
-    )
-  for part in parts:
-    if not parts[part]:
-      raise ValueError(
-        f'TextFolder.valid_percent must leave a file to both parts, got '
-        f'{source.valid_percent}, which leaves none to {part!r} of '
-        f'{sum(map(len, parts.values()))} files in {source.path!r}; change '
-        'it, or split the text into more files.'
-      )
-    parts[part].sort()
-  return parts
-
-
-def _stamps(paths: Iterable[str]) -> dict[str, list[int]]:
-  """Size and time of change: what tells that a file is still the same."""
-  stamps = {}
-  for path in paths:
-    try:
-      stat = os.stat(path)
-    except OSError as error:
-      raise _unreadable(path, error) from error
-    stamps[path] = [stat.st_size, stat.st_mtime_ns]
-  return stamps
-
-
-def _unreadable(path: str | pathlib.Path, error: OSError) -> ValueError:
-  return ValueError(
-    f'{path} cannot be read ({error.strerror}); make it readable or take it '
-    'out of the corpus.'
-  )
-
-
-def _texts(paths: Iterable[str]) -> Iterator[bytes]:
-  for path in paths:
-    try:
-      yield pathlib.Path(path).read_bytes()
-    except OSError as error:
-      raise _unreadable(path, error) from error
-
-
-def _token_files(source: TokenFile) -> Corpus:
-  """Checks, hashes and counts two token files, without a copy."""
-  hashes, counts, largest = {}, {}, 0
-  width = np.dtype(source.dtype).itemsize
-  for field in ('train_path', 'valid_path'):
-    path = pathlib.Path(getattr(source, field))
-    if not path.is_file():
-      raise ValueError(
-        f'TokenFile.{field} must be an existing file, got {str(path)!r}.'
-      )
-    size = path.stat().st_size
-    if size == 0 or size % width:
-      raise ValueError(
-        f'TokenFile.{field} must hold whole tokens of {width} bytes, at least '
-        f'one, got {size} bytes in {str(path)!r}; check TokenFile.dtype '
-        f'({source.dtype}) or write the file again.'
-      )
-    try:
-      hashes[field], top = _scan(path, source.dtype)
-    except OSError as error:
-      raise _unreadable(str(path), error) from error
-    if top >= 2**31 - 1:
-      raise ValueError(
-        f'TokenFile.{field} must hold ids below 2^31 - 1, got {top} in '
-        f'{str(path)!r}; check TokenFile.dtype ({source.dtype}).'
-      )
-    counts[field] = size // width
-    largest = max(largest, top)
-  if hashes['train_path'] == hashes['valid_path']:
-    raise ValueError(
-      'TokenFile.valid_path must hold other tokens than train_path, got the '
-      f'same content in {source.valid_path!r}; hold out a part of the text.'
-    )
+def _of_tokens(source: TokenFile) -> Corpus:
+  parts = token_files.counted(source)
+  train, valid = parts['train'], parts['valid']
   return Corpus(
     train_path=source.train_path,
     valid_path=source.valid_path,
     dtype=source.dtype,
-    hash=_combined_hash(
-      source.dtype, hashes['train_path'], hashes['valid_path']
-    ),
-    train_tokens=counts['train_path'],
-    valid_tokens=counts['valid_path'],
-    vocab_size=largest + 1,
+    hash=_hash(source.dtype, train.sha256, valid.sha256),
+    train_tokens=train.tokens,
+    valid_tokens=valid.tokens,
+    vocab_size=max(train.largest, valid.largest) + 1,
     bytes_per_token=None,
   )
 
 
-def _scan(path: pathlib.Path, dtype: str) -> tuple[str, int]:
-  """SHA-256 in hex and largest token, in pieces that fit any memory."""
-  digest, largest = hashlib.sha256(), 0
-  with path.open('rb') as file:
-    while chunk := file.read(_CHUNK_BYTES):
-      digest.update(chunk)
-      largest = max(largest, int(np.frombuffer(chunk, dtype).max()))
-  return digest.hexdigest(), largest
+def _hash(dtype: str, train: str, valid: str) -> str:
+  return hashlib.sha256(f'{dtype} {train} {valid}'.encode()).hexdigest()

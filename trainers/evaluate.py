@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +15,11 @@ from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from trainers.averaging import lawa_mean
 from trainers.config import ModelConfig
 from trainers.model import next_token_loss
 from trainers.sharding import BATCH_AXES
+from trainers.train_step import TrainState
 from trainers.train_step import graph_of
 
 
@@ -77,10 +79,20 @@ def place_eval_batches(
 
 
 def evaluate(
-  eval_step: Callable, params: Any, batches: list[jax.Array]
-) -> EvalResult:
-  """Mean loss and its standard error over all sequences of the batches."""
-  losses = [np.asarray(eval_step(params, tokens)) for tokens in batches]
+  eval_step: Callable,
+  params: Any,
+  batches: list[jax.Array],
+  is_stopping: Callable[[], bool] = lambda: False,
+) -> EvalResult | None:
+  """Mean loss and its standard error over all sequences of the batches.
+
+  None if the run was told to stop meanwhile: what is not whole is not reported.
+  """
+  losses = []
+  for tokens in batches:
+    losses.append(np.asarray(eval_step(params, tokens)))
+    if is_stopping():
+      return None
   return summarise(np.concatenate(losses))
 
 
@@ -89,3 +101,14 @@ def summarise(losses: np.ndarray) -> EvalResult:
   mean = float(losses.mean(dtype=np.float64))
   error = float(losses.std(ddof=1, dtype=np.float64) / math.sqrt(len(losses)))
   return EvalResult(losses, mean, error)
+
+
+def averages_of(state: TrainState) -> Iterator[tuple[str, Any]]:
+  """The averages of the weights that a state holds, by name, one at a time."""
+  if state.ema is not None:
+    yield 'ema', state.ema
+  if state.lawa is not None:
+    yield 'lawa', _lawa_mean(state.lawa, state.params)
+
+
+_lawa_mean = jax.jit(lawa_mean)

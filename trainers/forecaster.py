@@ -82,6 +82,11 @@ class Forecaster:
       self._next = concurrent.futures.Future()
       self._next.set_result(fits[1])
 
+  def follow(self, schedule: lrsched.Schedule, total_steps: int) -> None:
+    """Takes the schedule that runs from now on."""
+    self._lrs, self._warmup_steps = laws.lr_of_updates(schedule, total_steps)
+    self.outlook = self._outlook()
+
   def _outlook(self) -> laws.Outlook:
     """With the parameters in force; with any, if there are none yet."""
     fit = self.fit

@@ -14,9 +14,8 @@ import jax
 import numpy as np
 
 from trainers.config import RunConfig
-from trainers.corpus import Corpus
-from trainers.data import windows_per_epoch
 from trainers.evaluate import EvalResult
+from trainers.evaluate import summarise
 from trainers.metrics import MetricWriter
 from trainers.metrics import Progress
 from trainers.model import flops_per_token
@@ -37,9 +36,15 @@ PEAK_FLOPS = {
 }
 
 
-def eval_file(workdir: pathlib.Path, step: int) -> pathlib.Path:
-  """Where the losses per sequence after `step` updates are."""
-  return workdir / 'evals' / f'{step}.npy'
+def eval_file(
+  workdir: pathlib.Path, step: int, name: str | None = None
+) -> pathlib.Path:
+  """Where the losses per sequence after `step` updates are.
+
+  Of the main corpus, or of any by name if the run is evaluated on several.
+  """
+  folder = workdir / 'evals'
+  return (folder if name is None else folder / name) / f'{step}.npy'
 
 
 class Log:
@@ -53,10 +58,25 @@ class Log:
     config: RunConfig,
     workdir: pathlib.Path,
     resolved: dict[str, Any],
-    corpus: Corpus,
+    bytes_per_token: Mapping[str, float | None],
+    first_step: int,
     start_step: int,
   ):
-    self._config, self._workdir, self._corpus = config, workdir, corpus
+    """Opens the files of a run.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      resolved: the config as JSON values.
+      bytes_per_token: of each corpus that is evaluated, the main one first;
+        None where only a tokenizer would know.
+      first_step: where the run began: what is forgotten counts from there.
+      start_step: where this launch goes on.
+    """
+    self._config, self._workdir = config, workdir
+    self._bytes_per_token, self._first_step = bytes_per_token, first_step
+    self._first_losses: dict[str, float] = {}
+    self._ends_at = config.total_steps
     self._flops_per_token = flops_per_token(config.model, config.data.seq_len)
     kind = jax.devices()[0].device_kind
     known = (flops for name, flops in PEAK_FLOPS.items() if name in kind)
@@ -70,7 +90,6 @@ class Log:
       writer = MetricWriter(
         workdir,
         hparams=_hparams(resolved),
-        total_steps=config.total_steps,
         start_step=start_step,
         description=json.dumps(resolved['optimizer'], indent=2),
       )
@@ -105,42 +124,90 @@ class Log:
     else:
       _check_finite(late[0], jax.device_get(late[1]))
 
+  @property
+  def total_steps(self) -> int:
+    """Where the run ends."""
+    return self._ends_at
+
+  @total_steps.setter
+  def total_steps(self, total_steps: int) -> None:
+    self._ends_at = total_steps
+    if self._progress is not None:
+      self._progress.ends_at(total_steps)
+
   def evaluation(
     self,
     done: int,
-    result: EvalResult,
-    ema: EvalResult | None,
+    results: Mapping[str, EvalResult],
+    averages: Mapping[str, EvalResult],
     expected: Mapping[str, float],
+    epochs: Mapping[str, float],
   ) -> None:
-    """Writes an evaluation after `done` updates, and what a law expected."""
+    """Writes an evaluation.
+
+    Args:
+      done: updates done.
+      results: by corpus, the main one first.
+      averages: of the main corpus, by kind of average of the weights.
+      expected: what a law has to say.
+      epochs: passes over each corpus that is trained on.
+    """
     self.flush(done)
-    row = {
-      'eval_loss': result.mean,
-      'eval_se': result.standard_error,
-      'epochs': self._config.data.samples_at(done) / self._windows(),
-    }
-    if self._corpus.bytes_per_token is not None:
-      nats_per_byte = result.mean / self._corpus.bytes_per_token
-      row['eval_bits_per_byte'] = nats_per_byte / math.log(2)
-    if ema is not None:
-      row['ema_eval_loss'] = ema.mean
+    main = next(iter(results))
+    row = self._row_of(main, results[main], '')
+    row['epochs'] = epochs[main]
+    if len(results) > 1:
+      for name, result in results.items():
+        row |= self._row_of(name, result, f'/{name}')
+        self._save(eval_file(self._workdir, done, name), result)
+        first = self._first_loss(done, name, result)
+        if first is not None:
+          row[f'forgetting/{name}'] = result.mean - first
+    if len(epochs) > 1:
+      row |= {f'epochs/{name}': value for name, value in epochs.items()}
+    row |= {f'{kind}_eval_loss': r.mean for kind, r in averages.items()}
     row |= expected
-    if jax.process_index() == 0:
-      path = eval_file(self._workdir, done)
-      temporary = path.with_suffix('.tmp.npy')
-      np.save(temporary, result.losses)
-      temporary.replace(path)
+    self._save(eval_file(self._workdir, done), results[main])
     self._write(done, row)
     _check_finite(done, row)
     self._since = (done, time.monotonic())
 
-  def close(self, result: EvalResult) -> None:
+  def _row_of(
+    self, name: str, result: EvalResult, suffix: str
+  ) -> dict[str, float]:
+    row = {
+      f'eval_loss{suffix}': result.mean,
+      f'eval_se{suffix}': result.standard_error,
+    }
+    bytes_per_token = self._bytes_per_token[name]
+    if bytes_per_token is not None:
+      bits = result.mean / bytes_per_token / math.log(2)
+      row[f'eval_bits_per_byte{suffix}'] = bits
+    return row
+
+  def _first_loss(
+    self, done: int, name: str, result: EvalResult
+  ) -> float | None:
+    """The loss that the run began with; None if it began with new weights."""
+    if name not in self._first_losses:
+      path = eval_file(self._workdir, self._first_step, name)
+      if done == self._first_step:
+        self._first_losses[name] = result.mean
+      elif path.exists():
+        self._first_losses[name] = summarise(np.load(path)).mean
+    return self._first_losses.get(name)
+
+  def _save(self, path: pathlib.Path, result: EvalResult) -> None:
+    if jax.process_index() == 0:
+      path.parent.mkdir(exist_ok=True)
+      temporary = path.with_suffix('.tmp.npy')
+      np.save(temporary, result.losses)
+      temporary.replace(path)
+
+  def close(self, done: int, result: EvalResult) -> None:
     """Records the outcome of a run that came to its end."""
     if self._writer is not None:
-      self._writer.close({'eval_loss': result.mean})
-
-  def _windows(self) -> int:
-    return windows_per_epoch(self._corpus, self._config.data.seq_len)
+      self._writer.close(done, {'eval_loss': result.mean})
 
   def _write_train(self, step: int, metrics: dict[str, jax.Array]) -> None:
     values = {name: float(x) for name, x in jax.device_get(metrics).items()}

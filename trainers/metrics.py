@@ -39,8 +39,16 @@ LINE_EVERY_S = 5.0
 # one that no run has written draws nothing.
 _LAYOUT = {
   'Loss': {
-    'train and evaluation': ['Multiline', ['^loss$', '^(ema_)?eval_loss$']],
+    'train and evaluation': ['Multiline', ['^loss$', '^eval_loss$']],
+    'averages of the weights': ['Multiline', ['^(ema_|lawa_)?eval_loss$']],
     'bits per byte': ['Multiline', ['^eval_bits_per_byte$']],
+    'replay': ['Multiline', ['^(replay|gere|views)_loss$', '^views_kl$']],
+  },
+  'Domains': {
+    'loss': ['Multiline', ['^eval_loss/']],
+    'bits per byte': ['Multiline', ['^eval_bits_per_byte/']],
+    'loss since the run began': ['Multiline', ['^forgetting/']],
+    'epochs': ['Multiline', ['^epochs']],
   },
   'Loss law': {
     'forecast of the end': [
@@ -113,7 +121,6 @@ class MetricWriter:
     workdir: str | os.PathLike[str],
     *,
     hparams: Mapping[str, str | int | float],
-    total_steps: int,
     start_step: int,
     description: str,
   ):
@@ -123,7 +130,6 @@ class MetricWriter:
       workdir: the run folder; it exists.
       hparams: what TensorBoard's HParams tab lists for this run. TensorBoard
         keeps the first that a folder was given.
-      total_steps: updates of the whole run; where `close` puts final metrics.
       start_step: updates done so far: 0, the step of the restored checkpoint,
         or the branch step. Training rows at or beyond it and evaluation rows
         beyond it are dropped from `metrics.jsonl` and hidden in TensorBoard.
@@ -133,7 +139,6 @@ class MetricWriter:
       ValueError: `metrics.jsonl` has a damaged line before its last.
     """
     self._path = pathlib.Path(workdir) / _FILE
-    self._total_steps = total_steps
     kept = _drop_from(self._path, start_step)
     folder = pathlib.Path(workdir) / 'tb'
     folder.mkdir(exist_ok=True)
@@ -170,11 +175,11 @@ class MetricWriter:
       file.write(_dump({'step': int(step)} | values))
     self._add_scalars(step, values)
 
-  def close(self, final: Mapping[str, float]) -> None:
+  def close(self, step: int, final: Mapping[str, float]) -> None:
     """Writes the final metrics, marks the run as finished, closes the files."""
     values = {f'final/{name}': float(value) for name, value in final.items()}
-    self._add_scalars(self._total_steps, values)
-    self._add_event(step=self._total_steps, summary=self._session_end)
+    self._add_scalars(step, values)
+    self._add_event(step=step, summary=self._session_end)
     self._events.close()
 
   def __enter__(self) -> MetricWriter:
@@ -256,6 +261,12 @@ class Progress:
       )
       self._bar.start()
 
+  def ends_at(self, total_steps: int) -> None:
+    """Takes another length of the run."""
+    self._total_steps = total_steps
+    if self._bar is not None:
+      self._bar.update(self._task, total=total_steps)
+
   def show(self, step: int, values: Mapping[str, float]) -> None:
     """Shows a row, with the arguments of `MetricWriter.write`."""
     if is_evaluation(values):
@@ -318,6 +329,9 @@ def _evaluation_text(values: Mapping[str, float]) -> str:
     text += f' ± {values["eval_se"]:.4f}'
   if 'eval_bits_per_byte' in values:
     text += f', {values["eval_bits_per_byte"]:.4f} bits/byte'
+  for name, value in values.items():
+    if name.startswith('eval_loss/'):
+      text += f', {name.removeprefix("eval_loss/")} {value:.4f}'
   return text
 
 

@@ -48,7 +48,11 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 class Decoder(nnx.Module):
-  """The network: token ids [B, L] to float32 logits [B, L, V]."""
+  """The network: token ids [B, L] to float32 logits [B, L, V].
+
+  In two halves, so that one forward pass gives both: `hidden`, and `logits_of`
+  what it returns.
+  """
 
   def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
     self.config = config
@@ -71,6 +75,10 @@ class Decoder(nnx.Module):
       self.output = _linear(config.d_model, config.vocab_size, config, rngs)
 
   def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
+    return self.logits_of(self.hidden(tokens_BxL))
+
+  def hidden(self, tokens_BxL: jax.Array) -> jax.Array:
+    """The last hidden state [B, L, D]: normed, in `compute_dtype`."""
     config = self.config
     dtype = jnp.dtype(config.compute_dtype)
     # Gathered over `fsdp` before the lookup: after it, XLA would copy the whole
@@ -87,10 +95,14 @@ class Decoder(nnx.Module):
       for block in self.blocks:
         graph, state = nnx.split(block)
         x_BxLxD = _applied(graph, config)(state, x_BxLxD)
-    x_BxLxD = self.final_norm(x_BxLxD)
+    return self.final_norm(x_BxLxD)
+
+  def logits_of(self, x_BxLxD: jax.Array) -> jax.Array:
+    """The logits that a last hidden state makes."""
+    dtype = jnp.dtype(self.config.compute_dtype)
     matrix_DxV = (
       self.embedding[...].T
-      if config.tie_embeddings
+      if self.config.tie_embeddings
       else self.output.kernel[...]
     )
     return jnp.matmul(
@@ -250,13 +262,20 @@ def next_token_loss(
     each token, float32 [B, L], without that term.
   """
   logits_BxLxV = model(tokens_BxL1[:, :-1])
+  return loss_of_logits(logits_BxLxV, tokens_BxL1, model.config.z_loss)
+
+
+def loss_of_logits(
+  logits_BxLxV: jax.Array, tokens_BxL1: jax.Array, z_loss: float
+) -> tuple[jax.Array, jax.Array]:
+  """`next_token_loss` of logits, whatever made them."""
   log_z_BxL = jax.nn.logsumexp(logits_BxLxV, axis=-1)
   targets_BxLx1 = tokens_BxL1[:, 1:, None]
   picked_BxL = jnp.take_along_axis(logits_BxLxV, targets_BxLx1, axis=-1)[..., 0]
   nats_BxL = log_z_BxL - picked_BxL
   loss = jnp.mean(nats_BxL)
-  if model.config.z_loss > 0:
-    loss = loss + model.config.z_loss * jnp.mean(log_z_BxL**2)
+  if z_loss > 0:
+    loss = loss + z_loss * jnp.mean(log_z_BxL**2)
   return loss, nats_BxL
 
 

@@ -173,6 +173,19 @@ def schedules_of(optimizer: Optimizer) -> Schedules:
   }
 
 
+def with_schedules(optimizer: Any, schedules: Schedules) -> Any:
+  """The optimizer with other schedules, named as `schedules_of` names them."""
+  fields: dict[str, Any] = {
+    n: s for n, s in schedules.items() if not n.startswith('groups.')
+  }
+  if groups_of(optimizer):
+    fields['groups'] = {
+      pattern: schedules.get(f'groups.{pattern}')
+      for pattern in groups_of(optimizer)
+    }
+  return dataclasses.replace(optimizer, **fields)
+
+
 def make_optimizer(
   optimizer: Optimizer, schedules: Schedules
 ) -> optax.GradientTransformation:

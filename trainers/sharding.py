@@ -105,8 +105,8 @@ def state_shardings(tree: Any, mesh: Mesh) -> Any:
   """The sharding of every leaf of a training state.
 
   A leaf that is a parameter, or has one's path as its last names (moments,
-  averages), is split by `RULES`; anything else is copied. Stacked layers have
-  a leading axis, which is not split.
+  averages), is split by `RULES`; anything else is copied. Stacked layers and
+  stacked snapshots have a leading axis each, which is not split.
 
   Args:
     tree: arrays or their shapes.
@@ -124,11 +124,12 @@ def _spec(path: Any, shape: tuple[int, ...], mesh: Mesh) -> P:
   name = jax.tree_util.keystr(path, simple=True, separator='/')
   rule = next((s for end, s in RULES.items() if name.endswith(end)), P())
   stacked = re.search(r'(^|/)blocks/[^0-9]', name) is not None
+  whole = stacked + name.startswith('lawa/ring/')  # leading axes, not split
   # Another rank is not a copy of the weight: what an optimizer keeps instead of
   # one, such as Adafactor's row and column means.
-  if len(shape) != stacked + len(rule):
+  if len(shape) != whole + len(rule):
     return P()
-  spec = P(*(None,) * stacked, *rule)
+  spec = P(*(None,) * whole, *rule)
   for size, axis in zip(shape, spec, strict=True):
     if axis is not None and size % mesh.shape[axis]:
       raise ValueError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import lrsched
@@ -23,9 +24,11 @@ REPLACEABLE = (
   'config.optimizer.groups',
   'config.total_steps',
   'config.eval',
+  'config.eval_corpora',
   'config.checkpoint',
   'config.log',
   'config.forecast',
+  'config.finish',
   'config.mesh',
   'config.data.cache_dir',
 )
@@ -39,27 +42,25 @@ BEFORE_A_RUN = {
 }
 
 
-# Fields that configs have had for less long than checkpoints exist, and what
-# a config without them meant.
-ADDED: tuple[tuple[str, str, Any], ...] = (
-  ('data', 'ramp', None),
-  ('optimizer', 'groups', {}),
-)
-
-
 class Start(NamedTuple):
   """How the run begins.
 
   Attributes:
-    step: updates made so far.
-    root: folder of the checkpoints to load `step` from; None to initialise.
-    same_data: whether the data iterator goes on from its saved position.
+    step: updates made so far, by the run's own count.
+    root: folder of the checkpoints to load from; None to initialise.
+    load_step: the checkpoint to load.
+    carry: what to load of it.
+    position: of the data, as `Batches` takes it; None from the beginning.
+    is_branch: whether the run begins here, from another's checkpoint.
     lineage: the run's record, with this start as its last event.
   """
 
   step: int
   root: pathlib.Path | None
-  same_data: bool
+  load_step: int
+  carry: lrsched.Carry
+  position: dict[str, Any] | None
+  is_branch: bool
   lineage: lrsched.Lineage
 
 
@@ -78,15 +79,6 @@ def _read_record(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(record, dict):
     raise ValueError(f'{path} must hold a JSON object, got {record!r}')
   return record
-
-
-def _completed(saved: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-  """A saved config with the fields that it is too old to have."""
-  saved = {'forecast': None} | saved
-  for part, field, meant in ADDED:
-    if field in asked[part] and field not in saved[part]:
-      saved = saved | {part: saved[part] | {field: meant}}
-  return saved
 
 
 def read_lineage(workdir: pathlib.Path) -> lrsched.Lineage:
@@ -108,9 +100,13 @@ def parse_branch(branch_from: str) -> tuple[pathlib.Path, int]:
 def plan_start(
   resolved: dict[str, Any],
   schedules: Schedules,
+  streams: Mapping[str, str],
   workdir: pathlib.Path,
-  branch_from: str | None,
-  restore: Literal['resume', 'replace'] | None,
+  *,
+  branch_from: str | None = None,
+  carry: lrsched.Carry = 'all',
+  init_from: str | None = None,
+  restore: Literal['resume', 'replace'] | None = None,
 ) -> Start:
   """Decides how a launch into `workdir` begins.
 
@@ -120,24 +116,56 @@ def plan_start(
   - Anything else is an error that shows the difference.
 
   Args:
-    resolved: the whole config as JSON values, with the hash of the corpus.
+    resolved: the whole config as JSON values, with the hashes of the corpora.
     schedules: the asked schedules, by field name.
+    streams: of the data, by domain: `data.streams_of`.
     workdir: the run's folder.
     branch_from: `DIR@STEP`: the run folder and checkpoint to branch from.
+    carry: what a branch takes along, as in `lrsched.plan_restore`.
+    init_from: file of weights that a new run begins with.
     restore: demands that there is a run to restore, and says how.
 
   Raises:
     ValueError: saying what is wrong and what to do; nothing was changed.
     checkpoint.DamagedCheckpoint: if no checkpoint of the run can be used.
   """
-  if not (workdir / 'config.json').exists():
-    _check_unused(workdir, restore)
-    if branch_from is None:
-      run_id = _run_id(resolved, None)
-      lineage = lrsched.Lineage(run_id, None, ()).recorded(0, 'start', ())
-      return Start(0, None, False, lineage)
-    return _plan_branch(resolved, schedules, *parse_branch(branch_from))
-  return _plan_restart(resolved, schedules, workdir, branch_from, restore)
+  if carry not in lrsched.CARRIES:
+    raise ValueError(f'carry must be one of {lrsched.CARRIES}, got {carry!r}')
+  if branch_from is None and carry != 'all':
+    raise ValueError(
+      f'--carry={carry} says what a branch takes along: it needs --branch_from'
+    )
+  if branch_from is not None and init_from is not None:
+    raise ValueError(
+      '--init_from and --branch_from both give the first weights; drop one'
+    )
+  origin = None if init_from is None else weights_note(init_from)
+  if (workdir / 'config.json').exists():
+    return _plan_restart(
+      resolved, schedules, streams, workdir, branch_from, carry, origin, restore
+    )
+  _check_unused(workdir, restore)
+  if branch_from is None:
+    return _fresh(resolved, origin)
+  source, step = parse_branch(branch_from)
+  return _plan_branch(resolved, schedules, streams, source, step, carry)
+
+
+def weights_note(path: str) -> tuple[str, ...]:
+  """What the lineage says of a file of weights: its name and its bytes."""
+  try:
+    with open(path, 'rb') as file:
+      digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  except OSError as error:
+    raise ValueError(f'--init_from: {path} cannot be read: {error}') from error
+  return (f'weights: {path}, sha256 {digest}', 'optimizer state: begins anew')
+
+
+def _fresh(resolved: dict[str, Any], origin: tuple[str, ...] | None) -> Start:
+  run_id = _run_id(resolved, None, origin)
+  lineage = lrsched.Lineage(run_id, None, ())
+  lineage = lineage.recorded(0, 'start', origin or ())
+  return Start(0, None, 0, 'all', None, False, lineage)
 
 
 def _check_unused(workdir: pathlib.Path, restore: str | None) -> None:
@@ -154,57 +182,131 @@ def _check_unused(workdir: pathlib.Path, restore: str | None) -> None:
     )
 
 
-def _run_id(resolved: dict[str, Any], parent: lrsched.Parent | None) -> str:
-  """A name that is a function of the config and the parent."""
-  origin = [resolved, parent and [parent.run_id, parent.step]]
-  text = json.dumps(origin, sort_keys=True)
+def _digest(note: tuple[str, ...]) -> str:
+  """The SHA-256 in what `weights_note` made; '' of another note."""
+  return note[0].rpartition('sha256 ')[2] if note else ''
+
+
+def _run_id(
+  resolved: dict[str, Any],
+  parent: lrsched.Parent | None,
+  origin: tuple[str, ...] | None = None,
+) -> str:
+  """A name that is a function of the config, the parent and given weights."""
+  carried = [parent.carry] if parent and parent.carry != 'all' else []
+  given = [_digest(origin)] if origin else []
+  source = parent and [parent.run_id, parent.step, *carried]
+  text = json.dumps([resolved, source, *given], sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def decided(
+  resolved: dict[str, Any], lineage: lrsched.Lineage
+) -> dict[str, Any]:
+  """The config that runs: as asked, or with the decay that was begun since.
+
+  A decay that a command or a deadline began is in the lineage, not in the
+  config, so that the same launch goes on with it. A later replacement ends it.
+  """
+  event = decay_in_force(lineage)
+  if event is None:
+    return resolved
+  end_step = lrsched.from_dict(event.spec or {}, 'lineage: decay').end_step
+  decay_steps = (end_step or 0) - event.step
+  optimizer = {
+    name: _decayed(value, event.step, decay_steps)
+    for name, value in resolved['optimizer'].items()
+  }
+  changed = {'optimizer': optimizer | {'schedule': event.spec}}
+  return resolved | changed | {'total_steps': end_step}
+
+
+def decay_in_force(lineage: lrsched.Lineage) -> lrsched.Event | None:
+  """The decay that a command or a deadline began, unless replaced since."""
+  for event in reversed(lineage.events):
+    if event.kind in ('replace', 'decay'):
+      return event if event.kind == 'decay' else None
+  return None
+
+
+def _decayed(value: Any, step: int, decay_steps: int) -> Any:
+  """A field of an optimizer with every schedule in it decayed from a step."""
+  if not isinstance(value, dict):
+    return value
+  if 'kind' not in value:
+    return {k: _decayed(v, step, decay_steps) for k, v in value.items()}
+  spec = lrsched.from_dict(value, 'optimizer')
+  [branch] = lrsched.decay_branches(spec, (step,), (decay_steps,)).branches
+  return lrsched.to_dict(branch.spec)
 
 
 def _plan_branch(
   resolved: dict[str, Any],
   schedules: Schedules,
+  streams: Mapping[str, str],
   source: pathlib.Path,
-  step: int,
+  load_step: int,
+  carry: lrsched.Carry,
 ) -> Start:
   root = checkpoints_of(source)
   steps = checkpoint.saved_steps(root)
-  if step not in steps:
+  if load_step not in steps:
     raise ValueError(
-      f'branch_from: {source} has no checkpoint of step {step}; it has '
+      f'branch_from: {source} has no checkpoint of step {load_step}; it has '
       f'{steps}; keep one with checkpoint.keep_steps'
     )
-  checkpoint.verify(root, step)
-  saved = checkpoint.load_metadata(root, step)['config']
-  saved = _completed(saved, resolved)
+  checkpoint.verify(root, load_step)
+  metadata = checkpoint.load_metadata(root, load_step)
+  origin = lrsched.Lineage.from_dict(metadata['lineage'])
+  saved = decided(metadata['config'], origin)
   changes = lrsched.diff(saved, resolved, 'config')
-  _check_length(resolved, step)
-  notes = _schedule_notes(saved, schedules, step, 'branch')
   parent = lrsched.Parent(
-    read_lineage(source).run_id, str(source.resolve()), step
+    read_lineage(source).run_id, str(source.resolve()), load_step, carry
   )
   lineage = lrsched.Lineage(_run_id(resolved, parent), parent, ())
-  same_data = not any(
-    line.startswith(('config.data', 'config.corpus'))
-    and not line.startswith('config.data.cache_dir')
-    for line in changes
+  step = lineage.start_step
+  _check_length(resolved, step)
+  notes = _schedule_notes(saved, schedules, load_step, 'branch', carry)
+  position = None if carry == 'weights' else metadata['data']
+  data_notes = _data_notes(resolved, streams, position)
+  lineage = lineage.recorded(step, 'branch', (*changes, *notes, *data_notes))
+  return Start(step, root, load_step, carry, position, True, lineage)
+
+
+def _data_notes(
+  resolved: dict[str, Any],
+  streams: Mapping[str, str],
+  position: dict[str, Any] | None,
+) -> tuple[str, ...]:
+  """Where each corpus of a branch is read from, if not from where it stood."""
+  drawn = {} if position is None else position['drawn']
+  domains = resolved['data']['source'].get('domains', {})
+  return tuple(
+    f'data: {name} from its beginning'
+    for name, key in streams.items()
+    if key not in drawn or domains.get(name, {}).get('from_start')
   )
-  if not same_data:
-    notes = (*notes, "data: from its beginning, as it is not the parent's")
-  lineage = lineage.recorded(step, 'branch', (*changes, *notes))
-  return Start(step, root, same_data, lineage)
 
 
 def _plan_restart(
   resolved: dict[str, Any],
   schedules: Schedules,
+  streams: Mapping[str, str],
   workdir: pathlib.Path,
   branch_from: str | None,
+  carry: lrsched.Carry,
+  origin: tuple[str, ...] | None,
   restore: str | None,
 ) -> Start:
-  saved = _completed(_read_record(workdir / 'config.json'), resolved)
+  saved = _read_record(workdir / 'config.json')
   lineage = read_lineage(workdir)
-  _check_parent(lineage, branch_from, workdir)
+  _check_parent(lineage, branch_from, carry, workdir)
+  began = lineage.events[0].note if lineage.parent is None else ()
+  if origin is not None and _digest(began) != _digest(origin):
+    raise ValueError(
+      f'workdir {workdir} holds a run that did not begin with these weights '
+      f'({origin[0]}); use a new workdir'
+    )
   changes = lrsched.diff(saved, resolved, 'config')
   if changes and restore != 'replace':
     raise ValueError(
@@ -220,7 +322,7 @@ def _plan_restart(
       + '\n  '.join(fixed)
     )
   root = checkpoints_of(workdir)
-  first = 0 if lineage.parent is None else lineage.parent.step
+  first = lineage.start_step
   unsealed = not checkpoint.manifest_of(root, first).exists()
   if unsealed and checkpoint.saved_steps(root) in ([], [first]):
     if (workdir / 'metrics.jsonl').exists():
@@ -230,42 +332,67 @@ def _plan_restart(
       )
     # Killed before its first checkpoint was whole: nothing happened yet.
     if lineage.parent is None:
-      run_id = _run_id(resolved, None)
-      lineage = lrsched.Lineage(run_id, None, ()).recorded(0, 'start', ())
-      return Start(0, None, False, lineage)
+      if began and origin is None:
+        raise ValueError(
+          f'workdir {workdir} was killed before it saved what it began with '
+          f'({began[0]}); launch it with --init_from again'
+        )
+      return _fresh(resolved, origin)
     source = pathlib.Path(lineage.parent.workdir)
-    return _plan_branch(resolved, schedules, source, lineage.parent.step)
+    if branch_from is not None:
+      source = parse_branch(branch_from)[0]  # it may have moved since
+    return _plan_branch(
+      resolved,
+      schedules,
+      streams,
+      source,
+      lineage.parent.step,
+      lineage.parent.carry,
+    )
   step, damaged = checkpoint.last_good(root)
   if damaged:
     lineage = lineage.recorded(step, 'fallback', damaged)
   # What counts is the config that the checkpoint was trained with: after a
   # fallback it can be older than the one that was last accepted here.
-  trained = checkpoint.load_metadata(root, step)['config']
-  trained = _completed(trained, resolved)
-  if since := lrsched.diff(trained, resolved, 'config'):
+  metadata = checkpoint.load_metadata(root, step)
+  trained = decided(metadata['config'], lineage)
+  runs = decided(resolved, lineage)
+  asked = schedules if runs is resolved else schedules | _schedule_of(runs)
+  changes = lrsched.diff(metadata['config'], resolved, 'config')
+  if changes:
     _check_length(resolved, step)
     notes = _schedule_notes(trained, schedules, step, 'replace')
-    lineage = lineage.recorded(step, 'replace', (*since, *notes))
-  elif step < resolved['total_steps']:
-    _schedule_notes(trained, schedules, step, 'resume')
+    lineage = lineage.recorded(step, 'replace', (*changes, *notes))
+  elif step < runs['total_steps']:
+    _schedule_notes(trained, asked, step, 'resume')
     lineage = lineage.recorded(step, 'resume', ())
-  return Start(step, root, True, lineage)
+  return Start(step, root, step, 'all', metadata['data'], False, lineage)
+
+
+def _schedule_of(resolved: dict[str, Any]) -> Schedules:
+  spec = resolved['optimizer']['schedule']
+  return {'schedule': lrsched.from_dict(spec, 'optimizer.schedule')}
 
 
 def _check_parent(
-  lineage: lrsched.Lineage, branch_from: str | None, workdir: pathlib.Path
+  lineage: lrsched.Lineage,
+  branch_from: str | None,
+  carry: lrsched.Carry,
+  workdir: pathlib.Path,
 ) -> None:
   if branch_from is None:
     return
   parent = lineage.parent
   source, step = parse_branch(branch_from)
   # By id, not by path: the parent may have moved since.
-  asked = (read_lineage(source).run_id, step)
-  if parent is None or (parent.run_id, parent.step) != asked:
-    origin = parent and f'a branch of {parent.workdir}@{parent.step}'
+  asked = (read_lineage(source).run_id, step, carry)
+  if parent is None or (parent.run_id, parent.step, parent.carry) != asked:
+    origin = parent and (
+      f'a branch of {parent.workdir}@{parent.step}, carry={parent.carry}'
+    )
     raise ValueError(
       f'workdir {workdir} holds {origin or "a run without a parent"}, not a '
-      f'branch of {source}@{step}; use a new workdir'
+      f'branch of {source}@{step}, carry={carry}; use a new workdir'
     )
 
 
@@ -279,9 +406,13 @@ def _check_length(resolved: dict[str, Any], step: int) -> None:
 
 
 def _schedule_notes(
-  saved: dict[str, Any], schedules: Schedules, step: int, policy: lrsched.Policy
+  saved: dict[str, Any],
+  schedules: Schedules,
+  step: int,
+  policy: lrsched.Policy,
+  carry: lrsched.Carry = 'all',
 ) -> tuple[str, ...]:
-  """What a change of schedule does: the next LR, its phase, the end."""
+  """What a restore does to the schedules: the next LR, its phase, the end."""
   notes: list[str] = []
   optimizer = saved['optimizer']
   groups = optimizer.get('groups', {}).items()
@@ -289,7 +420,7 @@ def _schedule_notes(
   for name, asked in schedules.items():
     if specs.get(name) is not None:  # there, and not frozen
       old = lrsched.from_dict(specs[name], f'optimizer.{name}')
-      plan = lrsched.plan_restore(old, step, asked, policy)
+      plan = lrsched.plan_restore(old, step, asked, policy, carry)
       which = '' if name == 'schedule' else f'optimizer.{name}: '
       # The changed fields are in the diff of the configs.
       lines = [n for n in plan.diff if not n.startswith('schedule.')]

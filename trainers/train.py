@@ -13,53 +13,60 @@ import importlib.metadata
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 import lrsched
-from lrsched import laws
 from trainers import checkpoint
-from trainers.config import ForecastConfig
 from trainers.config import RunConfig
 from trainers.corpus import Corpus
 from trainers.corpus import materialise
+from trainers.data import Batches
+from trainers.data import domains_of
 from trainers.data import eval_batches
-from trainers.data import next_batch
-from trainers.data import train_iterator
+from trainers.data import streams_of
 from trainers.data import windows_per_epoch
 from trainers.evaluate import EvalResult
-from trainers.evaluate import evaluate
-from trainers.evaluate import make_eval_step
-from trainers.evaluate import place_eval_batches
 from trainers.evaluate import summarise
 from trainers.fields import to_dict
+from trainers.finish import Pace
+from trainers.fixed_set import ReplaySet
+from trainers.fixed_set import fixed_set
 from trainers.forecaster import Forecaster
 from trainers.log import Log
 from trainers.log import eval_file
-from trainers.optimizer import Muon
+from trainers.loop import Parts
+from trainers.loop import is_due
+from trainers.loop import metadata_of
+from trainers.loop import train
+from trainers.metrics import read_metrics
+from trainers.mixture import main_of
 from trainers.optimizer import schedules_of
+from trainers.optimizer import with_schedules
+from trainers.orders import Orders
+from trainers.restored import first_params
+from trainers.restored import new_state
+from trainers.restored import restored_state
+from trainers.restored import state_from_file
 from trainers.sharding import check_batch
 from trainers.sharding import check_processes
 from trainers.sharding import make_mesh
 from trainers.start import Start
 from trainers.start import checkpoints_of
+from trainers.start import decay_in_force
+from trainers.start import decided
 from trainers.start import plan_start
 from trainers.start import read_lineage
 from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
-from trainers.train_step import init_state
-from trainers.train_step import place_batch
-from trainers.train_step import schedule_arrays
-from trainers.train_step import train_step_for
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain')
+GERE = 'gere'  # the name of the corpus that it replays
 
 
 def run(
@@ -67,6 +74,8 @@ def run(
   workdir: pathlib.Path,
   *,
   branch_from: str | None = None,
+  carry: lrsched.Carry = 'all',
+  init_from: str | None = None,
   restore: Literal['resume', 'replace'] | None = None,
 ) -> EvalResult:
   """Trains to `config.total_steps`, from wherever the run stands.
@@ -75,43 +84,55 @@ def run(
     config: the run.
     workdir: its folder; see `trainers.start.plan_start` for what it may hold.
     branch_from: `DIR@STEP`, to start as a branch of that checkpoint.
+    carry: what a branch takes along; see `lrsched.plan_restore`.
+    init_from: an .npz file of weights to start with; see
+      `trainers.restored.state_from_file`.
     restore: demands that `workdir` holds a run, and says what may differ.
 
   Returns:
-    The evaluation after the last update.
+    The evaluation of the main corpus after the last update.
 
   Raises:
     ValueError: if anything does not fit; no file was changed.
+    Stopped: if it was told to stop by SIGTERM; where it stands is saved.
     FloatingPointError: if the loss is no longer finite; the last checkpoint is
       from before.
   """
   mesh = make_mesh(config.mesh)
-  for batch_size in config.data.batch_sizes():
-    check_batch('data', batch_size, config.accum_steps, mesh)
-  check_batch('eval', config.eval.batch_size, 1, mesh)
-  check_processes(mesh)
-  abstract = abstract_state(config, mesh)
-  corpus = materialise(config.data.source, config.data.cache_dir)
-  batches = _check_corpus(config, corpus)
-  resolved = to_dict(config) | {
-    'corpus': {'hash': corpus.hash, 'train_tokens': corpus.train_tokens}
-  }
-  schedules = schedules_of(config.optimizer)
-  start = plan_start(resolved, schedules, workdir, branch_from, restore)
+  _check_batches(config, mesh)
+  corpora = _corpora_of(config)
+  eval_tokens = _check_corpora(config, corpora)
+  resolved = _resolved(config, corpora)
+  streams = streams_of(config.data, corpora)
+  start = plan_start(
+    resolved,
+    schedules_of(config.optimizer),
+    streams,
+    workdir,
+    branch_from=branch_from,
+    carry=carry,
+    init_from=init_from,
+    restore=restore,
+  )
+  config = _as_decided(config, start.lineage)
   forecaster = _forecaster(config, start)
   if start.step == config.total_steps:
     print(f'{workdir}: already at step {start.step}', file=sys.stderr)
     return summarise(_last_losses(workdir, start.step))
-  data = train_iterator(
-    corpus,
+  batches = Batches(
+    {name: corpora[name] for name in streams},
     config.data,
+    start.position,
+    is_branch=start.is_branch,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
   state = None
   if start.root is not None:
-    saved_data = data if start.same_data else None
-    state = _load(config, mesh, abstract, start.root, start.step, saved_data)
+    state = restored_state(config, mesh, start)
+  elif init_from is not None:
+    state = state_from_file(config, mesh, init_from)
+  evaluated = _is_evaluated(config, workdir, start)
   if jax.process_count() > 1:
     # All have read the folder before the first of them writes to it.
     multihost_utils.sync_global_devices('planned')
@@ -119,27 +140,136 @@ def run(
   with _locked(workdir) if is_writer else contextlib.nullcontext():
     if is_writer:
       _write_folder(workdir, resolved, start)
-    for name, spec in schedules.items():
+    for name, spec in schedules_of(config.optimizer).items():
       text = _lr_lines(spec, start.step, config.total_steps)
       print(f'{workdir}: {name}: {text}', file=sys.stderr)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
       if state is None:
-        # One program: eager initialisation would compile dozens of small ones.
-        shardings = jax.tree.map(lambda x: x.sharding, abstract)
-        init = lambda seed: init_state(config, seed)
-        state = jax.jit(init, out_shardings=shardings)(np.uint32(config.seed))
-      return _train_from(
+        state = new_state(config, mesh)
+      saver = checkpoint.Saver(
+        checkpoints_of(workdir),
+        config.checkpoint.keep_last,
+        (start.lineage.start_step, *config.checkpoint.keep_steps),
+      )
+      log = Log(
         config,
         workdir,
         resolved,
-        mesh,
-        corpus,
-        batches,
-        start,
-        state,
-        data,
-        forecaster,
+        {name: corpora[name].bytes_per_token for name in eval_tokens},
+        start.lineage.start_step,
+        start.step,
       )
+      if forecaster is not None:
+        stack.callback(forecaster.close)
+      parts = Parts(
+        workdir=workdir,
+        mesh=mesh,
+        metadata=_metadata(resolved),
+        batches=batches,
+        eval_tokens=eval_tokens,
+        evaluated=evaluated,
+        replay_set=_replay_set(config, mesh, corpora, start, state),
+        forecaster=forecaster,
+        saver=stack.enter_context(saver),
+        log=stack.enter_context(log),
+        orders=stack.enter_context(Orders(workdir, config.log.every_steps)),
+        pace=Pace(_seconds_before(start), jax.device_count()),
+      )
+      if start.root != checkpoints_of(workdir):
+        # Durable before the first compilation: what starts can restart.
+        saver.save(start.step, state, metadata_of(parts, start.lineage))
+        saver.wait()
+      return train(config, parts, start.lineage, start.step, state)
+
+
+def _check_batches(config: RunConfig, mesh: Mesh) -> None:
+  """Raises ValueError unless every batch divides over the devices."""
+  views = config.data.views.n if config.data.views else 1
+  for batch_size in config.data.batch_sizes():
+    check_batch('data', batch_size // views, config.accum_steps, mesh)
+  check_batch('eval', config.eval.batch_size, 1, mesh)
+  if config.gere is not None:
+    check_batch('gere', config.gere.batch_size, 1, mesh)
+  check_processes(mesh)
+  abstract_state(config, mesh)  # raises if a weight does not divide
+
+
+def _corpora_of(config: RunConfig) -> dict[str, Corpus]:
+  """Every corpus of the run by name: trained on, evaluated on, replayed."""
+  domains = domains_of(config.data)
+  sources = {name: domain.source for name, domain in domains.items()}
+  for name, source in config.eval.sources.items():
+    if sources.get(name, source) != source:
+      raise ValueError(
+        f'EvalConfig.sources must give {name!r} the corpus that is trained on '
+        f'under that name, got {source!r}; choose another name'
+      )
+  sources |= config.eval.sources
+  if config.gere is not None:
+    sources[GERE] = config.gere.source
+  cache = config.data.cache_dir
+  return {name: materialise(source, cache) for name, source in sources.items()}
+
+
+def _check_corpora(
+  config: RunConfig, corpora: Mapping[str, Corpus]
+) -> dict[str, list[np.ndarray]]:
+  """Evaluation batches by corpus, the main one first; ValueError if unfit."""
+  for name, corpus in corpora.items():
+    if corpus.vocab_size > config.model.vocab_size:
+      raise ValueError(
+        f'model.vocab_size must be at least {corpus.vocab_size}, the ids in '
+        f'the corpus {name}, got {config.model.vocab_size}'
+      )
+  domains = domains_of(config.data)
+  for name in domains:
+    windows_per_epoch(corpora[name], config.data.seq_len)
+  main = main_of(domains)
+  names = dict.fromkeys([main, *domains, *config.eval.sources])
+  return {
+    name: eval_batches(
+      corpora[name],
+      config.data.seq_len,
+      config.eval.n_sequences,
+      config.eval.batch_size,
+    )
+    for name in names
+  }
+
+
+def _resolved(
+  config: RunConfig, corpora: Mapping[str, Corpus]
+) -> dict[str, Any]:
+  """The config as JSON values, with the hashes of its corpora."""
+  domains = domains_of(config.data)
+  trained = {
+    name: {'hash': corpus.hash, 'train_tokens': corpus.train_tokens}
+    for name, corpus in corpora.items()
+    if name in domains or name == GERE
+  }
+  watched = {name: corpora[name].hash for name in config.eval.sources}
+  return to_dict(config) | {'corpora': trained, 'eval_corpora': watched}
+
+
+def _as_decided(config: RunConfig, lineage: lrsched.Lineage) -> RunConfig:
+  """The config with the decay that was begun since it was asked for."""
+  event = decay_in_force(lineage)
+  if event is None:
+    return config
+  runs = decided(to_dict(config), lineage)
+  specs = {
+    name: lrsched.from_dict(
+      runs['optimizer']['groups'][name.removeprefix('groups.')]
+      if name.startswith('groups.')
+      else runs['optimizer'][name],
+      f'optimizer.{name}',
+    )
+    for name in schedules_of(config.optimizer)
+  }
+  optimizer = with_schedules(config.optimizer, specs)
+  return dataclasses.replace(
+    config, optimizer=optimizer, total_steps=runs['total_steps']
+  )
 
 
 def _forecaster(config: RunConfig, start: Start) -> Forecaster | None:
@@ -147,68 +277,61 @@ def _forecaster(config: RunConfig, start: Start) -> Forecaster | None:
   if config.forecast is None:
     return None
   saved = None
-  if start.root is not None:
-    saved = checkpoint.load_metadata(start.root, start.step).get('forecast')
+  if start.root is not None and start.carry != 'weights':
+    metadata = checkpoint.load_metadata(start.root, start.load_step)
+    saved = metadata.get('forecast')
   schedule = config.optimizer.schedule
   return Forecaster(config.forecast, schedule, config.total_steps, saved)
 
 
-def _load(
+def _is_evaluated(
+  config: RunConfig, workdir: pathlib.Path, start: Start
+) -> bool:
+  """Whether the first step needs no evaluation before the first update.
+
+  What a run begins with is evaluated, unless it is new weights; and so is a
+  checkpoint whose evaluation a signal cut off.
+  """
+  lineage = start.lineage
+  begins = start.step == lineage.start_step
+  has_origin = lineage.parent is not None or bool(lineage.events[0].note)
+  if not (has_origin if begins else is_due(config, start.step)):
+    return True
+  if not (workdir / 'metrics.jsonl').exists():
+    return False
+  _, evaluations = read_metrics(workdir)
+  return any(row['step'] == start.step for row in evaluations)
+
+
+def _metadata(resolved: dict[str, Any]) -> dict[str, Any]:
+  versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+  return {
+    'config': resolved,
+    'versions': {'lrsched': lrsched.__version__} | versions,
+  }
+
+
+def _seconds_before(start: Start) -> float:
+  """What earlier launches of the run trained; a branch begins its own count."""
+  if start.root is None or start.is_branch:
+    return 0.0
+  return checkpoint.load_metadata(start.root, start.load_step)['seconds']
+
+
+def _replay_set(
   config: RunConfig,
   mesh: Mesh,
-  abstract: TrainState,
-  root: pathlib.Path,
-  step: int,
-  data: Any,
-) -> TrainState:
-  """The saved state; if other groups made it, its record of LRs begins anew.
-
-  Whether a law follows the run is no matter of the state either: a track of the
-  LR that is not there is made from the saved schedule.
-  """
-  trained = checkpoint.load_metadata(root, step)['config']
-  if bool(trained.get('forecast')) != bool(config.forecast):
-    forecast = ForecastConfig() if trained.get('forecast') else None
-    as_saved = dataclasses.replace(config, forecast=forecast)
-    state = _load(
-      as_saved, mesh, abstract_state(as_saved, mesh), root, step, data
-    )
-    track = _track_of(trained, step, mesh) if config.forecast else None
-    return state._replace(track=track)
-  saved = trained['optimizer']
-  patterns = saved.get('groups', {}).keys()
-  if isinstance(config.optimizer, Muon) or (
-    patterns == config.optimizer.groups.keys()
-  ):
-    return checkpoint.load(root, step, abstract, data)
-  # Which groups are frozen, and what schedules others have, is not in the tree.
-  groups = dict.fromkeys(patterns)
-  optimizer = dataclasses.replace(config.optimizer, groups=groups)
-  config = dataclasses.replace(config, optimizer=optimizer)
-  state = checkpoint.load(root, step, abstract_state(config, mesh), data)
-  *before, (*links, old) = state.opt_state
-  record = jax.tree.map(
-    lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding),
-    abstract.opt_state[-1][-1],
-  )
-  record = record._replace(step=old.step)
-  return state._replace(opt_state=(*before, (*links, record)))
-
-
-def _track_of(trained: dict[str, Any], step: int, mesh: Mesh) -> laws.Track:
-  """The track of a run that had none, up to a checkpoint."""
-  spec = lrsched.from_dict(
-    trained['optimizer']['schedule'], 'optimizer.schedule'
-  )
-  lrs, warmup_steps = laws.lr_of_updates(spec, step)
-
-  @jax.jit
-  def follow(lrs: jax.Array) -> laws.Track:
-    add = lambda track, lr: (laws.tracked(track, lr, warmup_steps), None)
-    return jax.lax.scan(add, laws.init_track(), lrs)[0]
-
-  track = follow(np.asarray(lrs, np.float32))
-  return jax.device_put(track, NamedSharding(mesh, P()))
+  corpora: Mapping[str, Corpus],
+  start: Start,
+  state: TrainState,
+) -> ReplaySet | None:
+  """What GeRe replays; the teacher is the run's first weights."""
+  if config.gere is None:
+    return None
+  first, params = start.lineage.start_step, state.params
+  if start.root is not None and not start.is_branch and start.step != first:
+    params = first_params(config, mesh, start.root, first)
+  return fixed_set(config, params, mesh, corpora[GERE])
 
 
 def _lr_lines(spec: lrsched.Schedule, step: int, total_steps: int) -> str:
@@ -244,22 +367,6 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def _check_corpus(config: RunConfig, corpus: Corpus) -> list[np.ndarray]:
-  """The evaluation batches; raises ValueError if the corpus does not fit."""
-  if corpus.vocab_size > config.model.vocab_size:
-    raise ValueError(
-      f'model.vocab_size must be at least {corpus.vocab_size}, the ids in the '
-      f'corpus, got {config.model.vocab_size}'
-    )
-  windows_per_epoch(corpus, config.data.seq_len)
-  return eval_batches(
-    corpus,
-    config.data.seq_len,
-    config.eval.n_sequences,
-    config.eval.batch_size,
-  )
-
-
 def _write_folder(
   workdir: pathlib.Path, resolved: dict[str, Any], start: Start
 ) -> None:
@@ -276,113 +383,3 @@ def _write_folder(
   checkpoint.write_durably(workdir / 'config.json', text)
   for folder in (checkpoints_of(workdir), workdir / 'evals'):
     folder.mkdir(exist_ok=True)
-
-
-def _is_due(step: int, every: int, keep: tuple[int, ...], last: int) -> bool:
-  return step % every == 0 or step in keep or step == last
-
-
-def _train_from(
-  config: RunConfig,
-  workdir: pathlib.Path,
-  resolved: dict[str, Any],
-  mesh: Mesh,
-  corpus: Corpus,
-  eval_tokens: list[np.ndarray],
-  start: Start,
-  state: TrainState,
-  data: Any,
-  forecaster: Forecaster | None,
-) -> EvalResult:
-  metadata = {
-    'config': resolved,
-    'lineage': start.lineage.to_dict(),
-    'versions': {'lrsched': lrsched.__version__}
-    | {name: importlib.metadata.version(name) for name in PACKAGES},
-  }
-  parent = start.lineage.parent
-  first = 0 if parent is None else parent.step
-  with contextlib.ExitStack() as stack:
-    saver = stack.enter_context(
-      checkpoint.Saver(
-        checkpoints_of(workdir),
-        config.checkpoint.keep_last,
-        (first, *config.checkpoint.keep_steps),
-      )
-    )
-    if forecaster is not None:
-      stack.callback(forecaster.close)
-    if start.root != checkpoints_of(workdir):
-      # Durable before the first compilation: a run that starts can restart.
-      saver.save(start.step, state, data, _recorded(metadata, forecaster))
-      saver.wait()
-    log = stack.enter_context(
-      Log(config, workdir, resolved, corpus, start.step)
-    )
-    return _loop(
-      config,
-      mesh,
-      eval_tokens,
-      metadata,
-      start.step,
-      state,
-      data,
-      saver,
-      log,
-      forecaster,
-    )
-
-
-def _recorded(
-  metadata: dict[str, Any], forecaster: Forecaster | None
-) -> dict[str, Any]:
-  """The metadata of a checkpoint, with what the forecaster must know again."""
-  if forecaster is None:
-    return metadata
-  return metadata | {'forecast': forecaster.record()}
-
-
-def _loop(
-  config: RunConfig,
-  mesh: Mesh,
-  eval_tokens: list[np.ndarray],
-  metadata: dict[str, Any],
-  first_step: int,
-  state: TrainState,
-  data: Any,
-  saver: checkpoint.Saver,
-  log: Log,
-  forecaster: Forecaster | None,
-) -> EvalResult:
-  schedules = schedule_arrays(schedules_of(config.optimizer))
-  train_step = train_step_for(
-    config, mesh, forecaster.law if forecaster is not None else None
-  )
-  eval_step = make_eval_step(config.model, mesh)
-  eval_batches = place_eval_batches(eval_tokens, mesh)
-  last, keep = config.total_steps, config.checkpoint.keep_steps
-  for step in range(first_step, last):
-    batch = next_batch(data, config.data, step)
-    tokens = place_batch(batch, config.accum_steps, mesh)
-    if forecaster is None:
-      state, metrics = train_step(state, tokens, schedules)
-    else:
-      outlook = forecaster.outlook
-      state, metrics = train_step(state, tokens, schedules, outlook)
-      metrics = forecaster.said(step, metrics)
-    log.train(step, metrics)
-    done = step + 1
-    if _is_due(done, config.eval.every_steps, keep, last):
-      result = evaluate(eval_step, state.params, eval_batches)
-      ema = state.ema and evaluate(eval_step, state.ema, eval_batches)
-      expected = {}
-      if forecaster is not None:
-        loss, track = result.mean, jax.device_get(state.track)
-        expected = forecaster.evaluated(done, loss, metrics, track)
-      log.evaluation(done, result, ema, expected)
-    if _is_due(done, config.checkpoint.every_steps, keep, last):
-      log.flush(done)
-      saver.save(done, state, data, _recorded(metadata, forecaster))
-  saver.wait()
-  log.close(result)
-  return result

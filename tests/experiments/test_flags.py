@@ -9,11 +9,11 @@ from experiments.flags import load_config
 from experiments.flags import override
 from tests.tiny import WSD
 from tests.tiny import tiny_run
-from trainers.config import Docstrings
 from trainers.config import RunConfig
-from trainers.config import TokenFile
 from trainers.optimizer import AdamW
 from trainers.optimizer import Optax
+from trainers.sources import Docstrings
+from trainers.sources import TokenFile
 
 RUN = tiny_run(TokenFile(train_path='train.bin', valid_path='valid.bin'))
 SEQUENCE = dataclasses.replace(

@@ -26,6 +26,13 @@ WSD = lrsched.WSD(
 )
 
 
+DATA = {
+  'source': {'kind': 'TextFolder', 'path': 'some/text'},
+  'seq_len': 16,
+  'batch_size': 8,
+}
+
+
 def make_run(folder, run_id, *, parent=None, steps=range(10), events=()):
   """A run folder as the trainer writes it, with loss = 3 - step / 10."""
   folder.mkdir(parents=True)
@@ -38,11 +45,12 @@ def make_run(folder, run_id, *, parent=None, steps=range(10), events=()):
   config = {
     'optimizer': {'kind': 'AdamW', 'schedule': lrsched.to_dict(WSD)},
     'total_steps': 10,
+    'data': DATA,
     'name': '<script>alert("&")</script>',
   }
   (folder / 'config.json').write_text(json.dumps(config))
   with MetricWriter(
-    folder, hparams={}, total_steps=10, start_step=start_step, description=''
+    folder, hparams={}, start_step=start_step, description=''
   ) as writer:
     for step in steps:
       writer.write(step, {'loss': 3 - step / 10, 'lr': float(WSD(step))})
@@ -261,9 +269,7 @@ def test_what_a_law_said_is_shown_only_where_one_did(workdir):
   assert 'Forecasts while training' not in write_report(workdir).read_text()
   folder = workdir / 'late'
   (folder / 'metrics.jsonl').unlink()
-  with MetricWriter(
-    folder, hparams={}, total_steps=10, start_step=4, description=''
-  ) as writer:
+  with MetricWriter(folder, hparams={}, start_step=4, description='') as writer:
     for step in range(4, 8):
       law = {
         f'law_{name}': 2.5 - step / 100

@@ -5,8 +5,8 @@ import pytest
 import sentencepiece
 
 from experiments import tokenize_text
-from trainers.config import TokenFile
 from trainers.corpus import materialise
+from trainers.sources import TokenFile
 
 TEXT = 'Two  spaces,\n\n\ta tab,\nnaïve café \u4f60\u597d and the rest. '
 

@@ -12,8 +12,8 @@ from experiments.flags import override
 from tests.integration import tiny_run
 from tests.tiny import compilations
 from tests.tiny import fingerprint
-from trainers.config import TokenFile
 from trainers.optimizer import AdamW
+from trainers.sources import TokenFile
 from trainers.train import run
 
 SHORT = (

@@ -15,6 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 import lrsched
 from experiments.flags import override
+from trainers.checkpoint import load_metadata
 from trainers.checkpoint import path_of
 from trainers.config import CheckpointConfig
 from trainers.config import DataConfig
@@ -22,9 +23,9 @@ from trainers.config import EvalConfig
 from trainers.config import LogConfig
 from trainers.config import ModelConfig
 from trainers.config import RunConfig
-from trainers.config import TextFolder
 from trainers.metrics import read_metrics
 from trainers.optimizer import AdamW
+from trainers.sources import TextFolder
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -94,7 +95,8 @@ def launch(
 
 def state_of(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
   """Every array of a checkpoint by path, and the position of the data."""
-  folder = path_of(workdir / 'checkpoints', step)
+  root = workdir / 'checkpoints'
+  folder = path_of(root, step)
   here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
@@ -103,11 +105,8 @@ def state_of(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
   saved = ocp.load_checkpointables(folder, {'state': abstract})['state']
   leaves = jax.tree_util.tree_flatten_with_path(saved)[0]
   arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
-  data = folder / 'data' / 'process_0-of-1.json'
-  return {
-    **arrays,
-    'data': np.asarray(json.loads(data.read_text())['next_index']),
-  }
+  position = load_metadata(root, step)['data']
+  return {**arrays, 'data': np.asarray(json.dumps(position))}
 
 
 def rows_of(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -125,12 +124,13 @@ def assert_same_run(a: pathlib.Path, b: pathlib.Path, step: int) -> None:
   for name in first:
     np.testing.assert_array_equal(first[name], second[name], err_msg=name)
   assert rows_of(a) == rows_of(b)
-  evals = sorted(p.name for p in (a / 'evals').iterdir())
-  assert evals == sorted(p.name for p in (b / 'evals').iterdir())
-  for name in evals:
-    np.testing.assert_array_equal(
-      np.load(a / 'evals' / name), np.load(b / 'evals' / name)
-    )
+  files = [
+    sorted(p.relative_to(run) for p in run.glob('evals/**/*.npy'))
+    for run in (a, b)
+  ]
+  assert files[0] == files[1]
+  for name in files[0]:
+    np.testing.assert_array_equal(np.load(a / name), np.load(b / name))
 
 
 def override_for_eight_steps() -> RunConfig:

@@ -10,18 +10,18 @@ from tests.tiny import WSD
 from tests.tiny import tiny_run
 from trainers.config import CheckpointConfig
 from trainers.config import DataConfig
-from trainers.config import Docstrings
 from trainers.config import EvalConfig
 from trainers.config import LogConfig
 from trainers.config import MeshConfig
 from trainers.config import ModelConfig
 from trainers.config import RunConfig
-from trainers.config import TextFolder
-from trainers.config import TokenFile
 from trainers.fields import to_dict
 from trainers.optimizer import AdamW
 from trainers.optimizer import Muon
 from trainers.optimizer import Optax
+from trainers.sources import Docstrings
+from trainers.sources import TextFolder
+from trainers.sources import TokenFile
 
 TOKENS = TokenFile(train_path='train.bin', valid_path='valid.bin')
 MODEL = ModelConfig(d_model=32, n_layers=2, n_heads=4, d_ff=64)

@@ -8,10 +8,13 @@ import pathlib
 import numpy as np
 import pytest
 
+from tests.corpora import install
+from tests.corpora import shared_pieces
 from trainers import corpus as corpus_lib
-from trainers.config import Docstrings
-from trainers.config import TextFolder
-from trainers.config import TokenFile
+from trainers import token_files
+from trainers.sources import Docstrings
+from trainers.sources import TextFolder
+from trainers.sources import TokenFile
 
 ALPHA = '''"""Module of the\u2212alpha package."""
 # A comment with """ in it.
@@ -51,24 +54,11 @@ f"""Formatted {x}."""
 BETA = '"""Module beta."""\ndef shared():\n  """Said in both packages."""\n'
 
 
-def _install(folder, name, code, version='1.0'):
-  """An installed distribution of one package."""
-  package = folder / name
-  package.mkdir(parents=True, exist_ok=True)
-  (package / '__init__.py').write_text(code, 'utf-8')
-  info = folder / f'{name}.dist-info'
-  info.mkdir(exist_ok=True)
-  (info / 'METADATA').write_text(
-    f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
-  )
-  (info / 'top_level.txt').write_text(f'{name}\n')
-
-
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
   folder = tmp_path / 'site'
-  _install(folder, 'lrsched_alpha', ALPHA)
-  _install(folder, 'lrsched_beta', BETA)
+  install(folder, 'lrsched_alpha', ALPHA)
+  install(folder, 'lrsched_beta', BETA)
   tests = folder / 'lrsched_alpha' / 'tests'
   tests.mkdir()
   (tests / '__init__.py').write_text('"""Of tests."""')
@@ -127,16 +117,26 @@ def test_the_record_says_what_the_text_is(packages, tmp_path):
   assert len(_state(tmp_path / 'cache')) == 3  # No temporary file is left.
 
 
+def test_a_corpus_keeps_its_file_and_its_hash(packages, tmp_path):
+  # A run that goes on compares the hash; the name spares a second extraction.
+  corpus = corpus_lib.materialise(SOURCE, str(tmp_path / 'cache'))
+  path = pathlib.Path(corpus.train_path)
+  assert path.name == 'docstrings-a06e6390a4b2575e.train.bin'
+  assert corpus.hash == (
+    '331b85d621504ef7f5048380ad40f80aa4cca012575e54bf687b3b6d573e5bde'
+  )
+
+
 def test_a_second_call_reads_the_cache(packages, tmp_path):
   cache = tmp_path / 'cache'
   first = corpus_lib.materialise(SOURCE, str(cache))
   before = _state(cache)
   # The source is not looked at again under the same version ...
-  _install(packages, 'lrsched_beta', '"""Changed."""')
+  install(packages, 'lrsched_beta', '"""Changed."""')
   assert corpus_lib.materialise(SOURCE, str(cache)) == first
   assert _state(cache) == before
   # ... and is under another; the old text stays.
-  _install(packages, 'lrsched_beta', '"""Changed."""', version='1.1')
+  install(packages, 'lrsched_beta', '"""Changed."""', version='1.1')
   second = corpus_lib.materialise(SOURCE, str(cache))
   assert second.hash != first.hash
   assert _bytes(second.valid_path) == b'Changed.\0'
@@ -194,24 +194,14 @@ def test_a_package_that_is_not_installed_is_named(
 
 
 def test_packages_without_text_are_an_error(packages, tmp_path):
-  _install(packages, 'lrsched_empty', 'x = 1\n')
-  _install(packages, 'lrsched_copy', BETA)
+  install(packages, 'lrsched_empty', 'x = 1\n')
+  install(packages, 'lrsched_copy', BETA)
   for train in ('lrsched_empty', 'lrsched_copy'):
     source = Docstrings(
       train_packages=(train,), valid_packages=('lrsched_beta',)
     )
     with pytest.raises(ValueError, match=f'train part of .*{train}.*none'):
       corpus_lib.materialise(source, str(tmp_path / 'cache'))
-
-
-def _hashes_of_50(tokens):
-  """A 64-bit hash of every run of 50 tokens."""
-  hashes = tokens.astype(np.uint64) + np.uint64(1)
-  # Runs of 2, 4, 8, 16, 32, then 50 as two that overlap.
-  for shift in (1, 2, 4, 8, 16, 18):
-    factor = np.uint64(pow(0x9E3779B97F4A7C15, shift, 2**64))
-    hashes = hashes[:-shift] * factor + hashes[shift:]
-  return hashes
 
 
 def test_the_default_corpus_is_large_and_does_not_leak(tmp_path):
@@ -222,17 +212,7 @@ def test_the_default_corpus_is_large_and_does_not_leak(tmp_path):
   valid = np.fromfile(corpus.valid_path, np.uint8)
   assert 0 < np.mean(train == 0) < 0.01
   assert np.mean((train > 31) & (train < 127)) > 0.9  # Text in English.
-  # The share of 50-byte pieces of validation text that recur in training.
-  probes = np.unique(_hashes_of_50(valid)[::97])
-  # A table over the first 20 bits leaves few training pieces to compare.
-  candidate = np.zeros(2**20, bool)
-  candidate[probes >> np.uint64(44)] = True
-  found = [
-    hashes[candidate[hashes >> np.uint64(44)]]
-    for hashes in map(_hashes_of_50, np.array_split(train, 16))
-  ]
-  share = np.mean(np.isin(probes, np.concatenate(found)))
-  assert 0.001 < share < 0.05
+  assert 0.001 < shared_pieces(train, valid) < 0.05
 
 
 @pytest.fixture
@@ -348,7 +328,7 @@ def test_token_files_are_used_in_place(token_file, tmp_path, monkeypatch):
   )
   assert corpus_lib.materialise(swapped, '').vocab_size == 901
   # Read in pieces of one token, the result is the same.
-  monkeypatch.setattr(corpus_lib, '_CHUNK_BYTES', 2)
+  monkeypatch.setattr(token_files, '_CHUNK_BYTES', 2)
   assert corpus_lib.materialise(token_file, '') == corpus
 
 

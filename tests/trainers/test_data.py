@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 
 from trainers import corpus as corpus_lib
 from trainers import data
 from trainers.config import DataConfig
-from trainers.config import TokenFile
 from trainers.horizon import BatchRamp
+from trainers.sources import TokenFile
 
 SEQ_LEN = 4
 N_WINDOWS = 10
@@ -28,7 +27,10 @@ def corpus(tmp_path):
 
 
 def _config(**changes):
-  return DataConfig(**{'seq_len': SEQ_LEN, 'batch_size': 4, **changes})
+  # Only the name of the source matters here.
+  source = TokenFile(train_path='train.bin', valid_path='valid.bin')
+  fields = {'source': source, 'seq_len': SEQ_LEN, 'batch_size': 4}
+  return DataConfig(**fields | changes)
 
 
 def _numbers(batches):
@@ -38,13 +40,23 @@ def _numbers(batches):
   return (first // SEQ_LEN).tolist()
 
 
-def _draw(iterator, n_batches):
-  return [next(iterator) for _ in range(n_batches)]
+def _batches(corpus, **changes):
+  return data.Batches({'tokenfile': corpus}, _config(**changes))
+
+
+def _draw(batches, n_batches, first=0):
+  return [batches.next(first + i) for i in range(n_batches)]
+
+
+def _restored(batches, corpus, **changes):
+  """Other batches, from the saved position of these."""
+  position = json.loads(json.dumps(batches.position()))
+  return data.Batches({'tokenfile': corpus}, _config(**changes), position)
 
 
 def test_windows_are_slices_of_the_file(corpus):
   tokens = np.fromfile(corpus.train_path, np.uint16)
-  for batch in _draw(data.train_iterator(corpus, _config()), 5):
+  for batch in _draw(_batches(corpus), 5):
     assert batch.shape == (4, SEQ_LEN + 1)
     assert batch.dtype == np.int32
     for row in batch:
@@ -54,16 +66,18 @@ def test_windows_are_slices_of_the_file(corpus):
 def test_every_window_once_per_epoch_in_a_new_order(corpus):
   assert data.windows_per_epoch(corpus, SEQ_LEN) == N_WINDOWS
   # 4 does not divide 10: the third batch straddles two epochs.
-  drawn = _numbers(_draw(data.train_iterator(corpus, _config()), 10))
+  batches = _batches(corpus)
+  drawn = _numbers(_draw(batches, 10))
   epochs = [drawn[i : i + N_WINDOWS] for i in range(0, 40, N_WINDOWS)]
   for epoch in epochs:
     assert sorted(epoch) == list(range(N_WINDOWS))
   assert len(set(map(tuple, epochs))) == 4
+  assert batches.epochs() == {'tokenfile': 4.0}
 
 
 def test_the_seed_decides(corpus):
   def order(seed):
-    return _numbers(_draw(data.train_iterator(corpus, _config(seed=seed)), 10))
+    return _numbers(_draw(_batches(corpus, seed=seed), 10))
 
   assert order(3) == order(3)
   assert order(3) != order(4)
@@ -74,73 +88,72 @@ def test_the_seed_decides(corpus):
 
 
 @pytest.mark.parametrize('n_drawn', [0, 1, 2, 7])
-def test_state_resumes_in_the_middle_of_an_epoch(corpus, n_drawn):
-  iterator = data.train_iterator(corpus, _config())
-  _draw(iterator, n_drawn)
-  state = json.loads(json.dumps(iterator.get_state()))
-  rest = _draw(iterator, 6)
-  fresh = data.train_iterator(corpus, _config())
-  _draw(fresh, 3)
-  fresh.set_state(state)
-  np.testing.assert_array_equal(_draw(fresh, 6), rest)
+def test_the_position_resumes_in_the_middle_of_an_epoch(corpus, n_drawn):
+  batches = _batches(corpus)
+  _draw(batches, n_drawn)
+  fresh = _restored(batches, corpus)
+  np.testing.assert_array_equal(_draw(fresh, 6), _draw(batches, 6))
 
 
 RAMP = BatchRamp(boundaries=(2, 3), batch_sizes=(2, 6, 4))
 
 
 def test_batches_of_a_ramp_draw_the_same_windows_in_the_same_order(corpus):
-  config = _config(ramp=RAMP)
-  iterator = data.train_iterator(corpus, config)
-  batches = [data.next_batch(iterator, config, t) for t in range(6)]
+  batches = _draw(_batches(corpus, ramp=RAMP), 6)
   assert [len(batch) for batch in batches] == [2, 2, 6, 4, 4, 4]
-  plain = _draw(data.train_iterator(corpus, _config()), 6)
-  assert _numbers(batches) == _numbers(plain)[:22]
+  assert _numbers(batches) == _numbers(_draw(_batches(corpus), 6))[:22]
 
 
 def test_a_ramp_resumes_between_its_stages(corpus):
-  config = _config(ramp=RAMP)
-  iterator = data.train_iterator(corpus, config)
-  draw = lambda it, steps: [data.next_batch(it, config, t) for t in steps]
-  draw(iterator, range(3))
-  state = json.loads(json.dumps(iterator.get_state()))
-  rest = draw(iterator, range(3, 8))
-  fresh = data.train_iterator(corpus, config)
-  fresh.set_state(state)
-  np.testing.assert_array_equal(draw(fresh, range(3, 8)), rest)
+  batches = _batches(corpus, ramp=RAMP)
+  _draw(batches, 3)
+  fresh = _restored(batches, corpus, ramp=RAMP)
+  for step in range(3, 8):
+    np.testing.assert_array_equal(fresh.next(step), batches.next(step))
 
 
-def test_state_survives_a_checkpoint(corpus, tmp_path):
-  iterator = data.train_iterator(corpus, _config())
-  _draw(iterator, 4)
-  with ocp.training.Checkpointer(tmp_path / 'checkpoints') as checkpointer:
-    checkpointer.save_checkpointables(4, {'data': iterator})
-  rest = _draw(iterator, 5)
-  fresh = data.train_iterator(corpus, _config())
-  with ocp.training.Checkpointer(tmp_path / 'checkpoints') as checkpointer:
-    checkpointer.load_checkpointables(4, {'data': fresh})
-  np.testing.assert_array_equal(_draw(fresh, 5), rest)
+def test_another_batch_size_goes_on_in_the_same_order(corpus):
+  plain = _numbers(_draw(_batches(corpus), 6))
+  batches = _batches(corpus)
+  before = _numbers(_draw(batches, 3))
+  after = _numbers(_draw(_restored(batches, corpus, batch_size=6), 2, first=3))
+  assert before + after == plain
 
 
 def test_processes_share_each_batch(corpus):
-  whole = data.train_iterator(corpus, _config())
+  whole = _batches(corpus)
   halves = [
-    data.train_iterator(corpus, _config(), process_index=index, process_count=2)
+    data.Batches(
+      {'tokenfile': corpus}, _config(), process_index=index, process_count=2
+    )
     for index in range(2)
   ]
-  for _ in range(10):
-    shares = [next(half) for half in halves]
+  for step in range(10):
+    shares = [half.next(step) for half in halves]
     assert all(share.shape == (2, SEQ_LEN + 1) for share in shares)
     # As many windows as in the batch, none of them twice.
-    assert sorted(_numbers(shares)) == sorted(_numbers([next(whole)]))
+    assert sorted(_numbers(shares)) == sorted(_numbers([whole.next(step)]))
+  # What a checkpoint keeps is the same whatever the number of processes.
+  assert halves[0].position() == halves[1].position() == whole.position()
 
 
 def test_bad_shapes_are_named(corpus):
-  with pytest.raises(ValueError, match=r'batch_size must be .* got 4 for 3'):
-    data.train_iterator(corpus, _config(), process_index=0, process_count=3)
+  def make(index, count, **changes):
+    return data.Batches(
+      {'tokenfile': corpus},
+      _config(**changes),
+      process_index=index,
+      process_count=count,
+    )
+
+  with pytest.raises(
+    ValueError, match=r'batch_size must be .* got \(4,\) for 3'
+  ):
+    make(0, 3)
   with pytest.raises(ValueError, match=r'process_index must be in 0\.\.1'):
-    data.train_iterator(corpus, _config(), process_index=2, process_count=2)
+    make(2, 2)
   with pytest.raises(ValueError, match='seq_len must be < the 44 tokens of'):
-    data.train_iterator(corpus, _config(seq_len=44))
+    make(0, 1, seq_len=44)
   assert data.windows_per_epoch(corpus, 43) == 1
   with pytest.raises(ValueError, match='seq_len must be < the 44'):
     data.windows_per_epoch(corpus, 44)

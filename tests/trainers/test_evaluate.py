@@ -9,7 +9,6 @@ from flax import nnx
 
 from tests.tiny import tiny_run
 from trainers.config import MeshConfig
-from trainers.config import TokenFile
 from trainers.evaluate import evaluate
 from trainers.evaluate import make_eval_step
 from trainers.evaluate import paired_standard_error
@@ -17,6 +16,7 @@ from trainers.evaluate import place_eval_batches
 from trainers.evaluate import summarise
 from trainers.model import Decoder
 from trainers.sharding import make_mesh
+from trainers.sources import TokenFile
 
 RUN = tiny_run(TokenFile(train_path='train.bin', valid_path='valid.bin'))
 LOSSES = np.random.default_rng(0).normal(3, 0.5, 40).astype(np.float32)

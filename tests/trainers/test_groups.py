@@ -16,9 +16,9 @@ from tests.tiny import VOCAB_SIZE
 from tests.tiny import compilations
 from tests.tiny import fingerprint
 from tests.tiny import tiny_run
-from trainers.config import TokenFile
 from trainers.metrics import read_metrics
 from trainers.optimizer import AdamW
+from trainers.sources import TokenFile
 from trainers.train import run
 
 MAIN = lrsched.Linear(peak_lr=1e-2, total_steps=10)

@@ -17,11 +17,10 @@ from trainers.metrics import Progress
 from trainers.metrics import read_metrics
 
 
-def open_writer(workdir, start_step=0, total_steps=10):
+def open_writer(workdir, start_step=0):
   return MetricWriter(
     workdir,
     hparams={'optimizer.peak_lr': 1e-3, 'kind': 'WSD', 'seed': 3},
-    total_steps=total_steps,
     start_step=start_step,
     description='{\n  "kind": "WSD"\n}',
   )
@@ -151,9 +150,9 @@ def session(workdir, part):
 
 
 def test_hparams_and_final_metrics_are_in_the_run_itself(tmp_path):
-  with open_writer(tmp_path, total_steps=10) as writer:
+  with open_writer(tmp_path) as writer:
     writer.write(9, {'loss': 1.0})
-    writer.close({'eval_loss': 2.5})
+    writer.close(10, {'eval_loss': 2.5})
   assert scalars(tmp_path, 'final/eval_loss') == [(10, 2.5)]
   start = session(tmp_path, 'session_start_info')
   assert start.hparams['optimizer.peak_lr'].number_value == 1e-3
@@ -163,21 +162,21 @@ def test_hparams_and_final_metrics_are_in_the_run_itself(tmp_path):
 
 
 def test_schedule_text_is_a_code_block(tmp_path):
-  open_writer(tmp_path).close({})
+  open_writer(tmp_path).close(10, {})
   (event,) = events(tmp_path).Tensors('schedule/text_summary')
   (text,) = event.tensor_proto.string_val
   assert text.decode() == '    {\n      "kind": "WSD"\n    }'
 
 
 def test_layout_has_the_groups(tmp_path):
-  open_writer(tmp_path).close({})
+  open_writer(tmp_path).close(10, {})
   (event,) = events(tmp_path).Tensors('custom_scalars__config__')
   layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
   groups = {
     group.title: [tag for chart in group.chart for tag in chart.multiline.tag]
     for group in layout.category
   }
-  assert groups['Loss'][:2] == ['^loss$', '^(ema_)?eval_loss$']
+  assert groups['Loss'][:2] == ['^loss$', '^eval_loss$']
   assert list(groups) == [
     'Loss',
     'Loss law',

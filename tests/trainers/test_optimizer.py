@@ -11,13 +11,13 @@ import pytest
 import lrsched
 from tests.tiny import WSD
 from tests.tiny import tiny_run
-from trainers.config import TokenFile
 from trainers.optimizer import AdamW
 from trainers.optimizer import Muon
 from trainers.optimizer import Optax
 from trainers.optimizer import applied_lrs
 from trainers.optimizer import make_optimizer
 from trainers.optimizer import schedules_of
+from trainers.sources import TokenFile
 from trainers.train_step import init_state
 
 RUN = tiny_run(TokenFile(train_path='train.bin', valid_path='valid.bin'))

@@ -19,6 +19,8 @@ from jax.sharding import AbstractMesh
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
+from trainers.averaging import Lawa
+from trainers.averaging import init_lawa
 from trainers.config import MeshConfig
 from trainers.config import ModelConfig
 from trainers.model import Decoder
@@ -106,6 +108,20 @@ def test_moments_lie_with_their_parameter(scan_layers: bool):
       assert of_state.pop(f'0/{moment}/{path}') == spec
   # What is left are counters.
   assert of_state == {'0/count': P()}
+
+
+@pytest.mark.parametrize('scan_layers', [False, True])
+def test_snapshots_lie_as_their_parameter(scan_layers: bool):
+  params = params_of(scan_layers=scan_layers)
+  lawa = Lawa(every_steps=10, window=3)
+  ring = jax.eval_shape(lambda p: init_lawa(p, lawa), params)
+  weights, snapshots = specs(params), specs({'lawa': ring})
+  assert snapshots.pop('lawa/taken') == P()
+  # The snapshots' own axis is not split; nor are the scales of norms.
+  assert snapshots == {
+    f'lawa/ring/{name}': P(None, *spec) if any(spec) else P()
+    for name, spec in weights.items()
+  }
 
 
 def test_moments_of_a_group_lie_with_their_parameter():

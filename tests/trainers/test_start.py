@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import grain
 import jax
 import numpy as np
 import pytest
@@ -16,10 +15,10 @@ from tests.tiny import tiny_run
 from trainers import checkpoint
 from trainers.checkpoint import DamagedCheckpoint
 from trainers.config import LogConfig
-from trainers.config import TokenFile
 from trainers.fields import to_dict
 from trainers.optimizer import AdamW
 from trainers.optimizer import schedules_of
+from trainers.sources import TokenFile
 from trainers.start import checkpoints_of
 from trainers.start import plan_start
 from trainers.start import read_lineage
@@ -35,44 +34,57 @@ BRANCH = dataclasses.replace(
 
 def resolved_of(config, corpus_hash='abc'):
   """What the trainer stores: the config, and which text it saw."""
-  corpus = {'corpus': {'hash': corpus_hash, 'train_tokens': 4000}}
-  return to_dict(config) | corpus
+  corpus = {'hash': corpus_hash, 'train_tokens': 4000}
+  corpora = {'corpora': {'tokenfile': corpus}, 'eval_corpora': {}}
+  return to_dict(config) | corpora
 
 
-def plan(config, workdir, branch_from=None, restore=None, corpus_hash='abc'):
+def streams_of(config, corpus_hash='abc'):
+  return {'tokenfile': f'{corpus_hash}/{config.data.seed}'}
+
+
+def plan(
+  config,
+  workdir,
+  branch_from=None,
+  restore=None,
+  corpus_hash='abc',
+  carry='all',
+  init_from=None,
+):
   """`plan_start`, which must not write, whatever it decides."""
   before = fingerprint(workdir.parent)
   try:
     return plan_start(
       resolved_of(config, corpus_hash),
       schedules_of(config.optimizer),
+      streams_of(config, corpus_hash),
       workdir,
-      branch_from,
-      restore,
+      branch_from=branch_from,
+      carry=carry,
+      init_from=init_from,
+      restore=restore,
     )
   finally:
     assert fingerprint(workdir.parent) == before
 
 
-def write_run(workdir, steps, config=RUN, start=None, without=()):
-  """A run folder as the trainer leaves it, with small checkpoints.
-
-  `without` are fields, (part, name), that its config is too old to have.
-  """
+def write_run(workdir, steps, config=RUN, start=None):
+  """A run folder as the trainer leaves it, with small checkpoints."""
   start = start or plan(config, workdir)
   root = checkpoints_of(workdir)
   root.mkdir(parents=True)
   lineage = start.lineage.to_dict()
   (workdir / 'lineage.json').write_text(json.dumps(lineage))
   resolved = resolved_of(config)
-  for part, name in without:
-    del resolved[part][name]
   (workdir / 'config.json').write_text(json.dumps(resolved))
   saver = checkpoint.Saver(root, keep_last=9, keep_steps=())
   state = jax.device_put({'w': np.zeros(3, np.float32)})
-  data = iter(grain.MapDataset.range(10).to_iter_dataset())
   for step in steps:
-    saver.save(step, state, data, {'config': resolved})
+    drawn = dict.fromkeys(streams_of(config).values(), 8 * step)
+    position = {'drawn': drawn, 'owed': {}, 'shares': {}}
+    metadata = {'config': resolved, 'lineage': lineage, 'data': position}
+    saver.save(step, state, metadata)
   saver.wait()
 
 
@@ -106,7 +118,7 @@ def test_a_run_starts_in_an_empty_or_new_folder(tmp_path, left_behind):
     for name in left_behind:  # by a launch killed before it wrote the config
       (tmp_path / 'a' / name).touch()
   start = plan(RUN, tmp_path / 'a')
-  assert (start.step, start.root, start.same_data) == (0, None, False)
+  assert (start.step, start.root, start.position) == (0, None, None)
   assert start.lineage.parent is None
   assert start.lineage.events == (lrsched.Event(0, 'start', ()),)
 
@@ -148,7 +160,7 @@ def test_a_file_is_not_a_folder(tmp_path):
 def test_a_branch_starts_from_the_parents_checkpoint(workdir, tmp_path):
   start = plan(BRANCH, tmp_path / 'b', branch_from=f'{workdir}@10')
   assert (start.step, start.root) == (10, checkpoints_of(workdir))
-  assert start.same_data
+  assert start.position['drawn'] == {'abc/0': 80}
   parent = lrsched.Parent(
     read_lineage(workdir).run_id, str(workdir.resolve()), 10
   )
@@ -185,10 +197,9 @@ def test_with_other_data_a_branch_starts_it_anew(
 ):
   config = dataclasses.replace(BRANCH, **changes)
   start = plan(config, tmp_path / 'b', f'{workdir}@10', corpus_hash=corpus_hash)
-  assert not start.same_data
-  assert any(
-    'config.data' in n or 'corpus' in n for n in start.lineage[2][0].note
-  )
+  note = start.lineage.events[0].note
+  assert 'data: tokenfile from its beginning' in note
+  assert any('config.data' in n or 'config.corpora' in n for n in note)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +248,9 @@ def test_a_branch_needs_a_new_folder(workdir, tmp_path):
 @pytest.mark.parametrize('restore', [None, 'resume', 'replace'])
 def test_the_same_config_resumes(workdir, restore):
   start = plan(RUN, workdir, restore=restore)
-  assert start == (20, checkpoints_of(workdir), True, start.lineage)
+  assert start[:4] == (20, checkpoints_of(workdir), 20, 'all')
+  assert start.position['drawn'] == {'abc/0': 160}
+  assert not start.is_branch
   assert [(e.step, e.kind) for e in start.lineage.events] == [
     (0, 'start'),
     (20, 'resume'),
@@ -265,7 +278,9 @@ def test_another_config_is_an_error_with_the_difference(workdir, restore):
 
 
 def test_other_text_is_another_run(workdir):
-  with pytest.raises(ValueError, match=r'config.corpus.hash: abc -> xyz'):
+  with pytest.raises(
+    ValueError, match=r'config.corpora.tokenfile.hash: abc -> xyz'
+  ):
     plan(RUN, workdir, corpus_hash='xyz')
 
 
@@ -275,7 +290,9 @@ def test_replace_takes_another_schedule_and_records_it(workdir):
     asked, total_steps=40, log=LogConfig(every_steps=2)
   )
   start = plan(asked, workdir, restore='replace')
-  assert start == (20, checkpoints_of(workdir), True, start.lineage)
+  assert start[:4] == (20, checkpoints_of(workdir), 20, 'all')
+  assert start.position['drawn'] == {'abc/0': 160}
+  assert not start.is_branch
   event = start.lineage.events[-1]
   assert (event.step, event.kind) == (20, 'replace')
   assert set(event.note) == {
@@ -383,7 +400,7 @@ def test_killed_before_its_first_checkpoint_a_run_starts_again(workdir, left):
     if left == 'nothing' or step > 0:
       shutil.rmtree(checkpoint.path_of(root, step))
   start = plan(RUN, workdir)
-  assert (start.step, start.root, start.same_data) == (0, None, False)
+  assert (start.step, start.root, start.position) == (0, None, None)
   assert start.lineage == read_lineage(workdir)
 
 
@@ -419,16 +436,7 @@ def test_a_run_is_not_the_branch_of_another(workdir):
   write_run(folder, (10,), BRANCH, plan(BRANCH, folder, branch_from))
   for other in (f'{workdir}@0', f'{folder}@10'):
     with pytest.raises(
-      ValueError, match=r'a branch of .*/a@10, not a branch of .*use a new'
+      ValueError,
+      match=r'a branch of .*/a@10, carry=all, not a branch of .*use a new',
     ):
       plan(BRANCH, folder, other)
-
-
-def test_a_run_from_before_a_field_was_added_goes_on(tmp_path):
-  old = (('data', 'ramp'), ('optimizer', 'groups'))
-  write_run(tmp_path / 'a', (0, 10, 20), without=old)
-  start = plan(RUN, tmp_path / 'a')
-  assert [e.kind for e in start.lineage.events] == ['start', 'resume']
-  branch = plan(BRANCH, tmp_path / 'b', branch_from=f'{tmp_path / "a"}@10')
-  assert branch.same_data
-  assert not any('absent' in line for line in branch.lineage.events[0].note)

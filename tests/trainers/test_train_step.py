@@ -12,13 +12,13 @@ from tests.tiny import compilations
 from tests.tiny import tiny_run
 from trainers.config import LogConfig
 from trainers.config import MeshConfig
-from trainers.config import TokenFile
 from trainers.optimizer import AdamW
 from trainers.optimizer import Muon
 from trainers.optimizer import Optax
 from trainers.optimizer import make_optimizer
 from trainers.optimizer import schedules_of
 from trainers.sharding import make_mesh
+from trainers.sources import TokenFile
 from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 from trainers.train_step import init_state

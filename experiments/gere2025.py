@@ -1,0 +1,123 @@
+"""Replay of a few texts with margins on activations (arXiv:2508.04676).
+
+GeRe replays a small fixed set of general text and keeps the last hidden state
+on it on the teacher's side of two thresholds. The paper claims that such a set
+is enough to retain what was learnt, and that the margins retain more than
+replay alone.
+
+  python -m experiments.gere2025 --workdir=runs/gere2025
+
+The trunk is that of `gupta2023_rewarm`, on docstrings; the new data is German.
+`none` is re-warmed on it alone; `replay` replays 256 sequences of docstrings, 8
+in each update, with half the weight of the new ones each; `margins` is the same
+with the threshold-margin loss, whose weight makes it as large as the losses.
+All three have the same new data. Each arm has its own peak LR, tuned by the
+mean of both losses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from absl import app
+
+from experiments.arms import Arm
+from experiments.arms import last
+from experiments.claims import Claim
+from experiments.continual import OLD
+from experiments.continual import SIZES
+from experiments.continual import SOURCES
+from experiments.continual import gone_on
+from experiments.continual import trunk
+from experiments.continual import trunk_peak
+from experiments.reproduce import Experiment
+from experiments.reproduce import Peaks
+from experiments.reproduce import Rows
+from experiments.reproduce import define_flags
+from experiments.reproduce import main
+from trainers.gere import GeRe
+
+PAPER = '2508.04676'
+NEW = 'german'
+_replay = functools.partial(
+  GeRe, source=SOURCES[OLD], n_sequences=256, batch_size=8
+)
+ARMS: dict[str, GeRe | None] = {
+  'none': None,
+  'replay': _replay(weight=0.0),
+  'margins': _replay(weight='dynamic'),
+}
+
+EXPECTED: tuple[Claim, ...] = (
+  Claim(PAPER, 'a small set retains', 'replay', 'none', 'old_loss'),
+  Claim(PAPER, 'margins retain more', 'margins', 'replay', 'old_loss'),
+  Claim(PAPER, 'margins are better on average', 'margins', 'replay', 'average'),
+  Claim(
+    PAPER,
+    'margins cost little on the new data',
+    'margins',
+    'none',
+    'new_loss',
+    margin=-0.1,
+  ),
+)
+
+
+def arm(preset: str, peaks: tuple[float, float], name: str, seed: int) -> Arm:
+  made = gone_on(SIZES[preset], name, peaks, seed, NEW)
+  config = dataclasses.replace(made.config, gere=ARMS[name])
+  return made._replace(config=config)
+
+
+def trial(
+  preset: str, peaks: Peaks, name: str, peak: float, seed: int
+) -> list[Arm]:
+  return [
+    trunk(SIZES[preset], peaks['trunk'], seed, (NEW,)),
+    arm(preset, (peaks['trunk'], peak), name, seed),
+  ]
+
+
+def average(name: str, rows: Rows) -> float:
+  """The mean of the losses on old and new data."""
+  domains = (OLD, NEW)
+  return sum(last(rows[name], f'eval_loss/{d}') for d in domains) / 2
+
+
+def arms(preset: str, peaks: Peaks, seed: int) -> list[Arm]:
+  return [
+    trunk(SIZES[preset], peaks['trunk'], seed, (NEW,)),
+    *(arm(preset, (peaks['trunk'], peaks[n]), n, seed) for n in ARMS),
+  ]
+
+
+def measures(rows: Rows) -> dict[str, dict[str, float]]:
+  return {
+    name: {
+      'new_loss': last(rows[name], f'eval_loss/{NEW}'),
+      'old_loss': last(rows[name], f'eval_loss/{OLD}'),
+      'average': average(name, rows),
+    }
+    for name in ARMS
+  }
+
+
+EXPERIMENT = Experiment(
+  name='gere2025',
+  about='Docstrings, then German; nats per byte at the end.',
+  claims=EXPECTED,
+  seeds=(0, 1, 2),
+  tuned=tuple(ARMS),
+  grid=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
+  tuning_seeds=(101,),
+  trial=trial,
+  score=average,
+  arms=arms,
+  measures=measures,
+  given=trunk_peak,
+)
+
+if __name__ == '__main__':
+  define_flags(EXPERIMENT)
+  app.run(functools.partial(main, EXPERIMENT))

@@ -1,0 +1,148 @@
+"""Runs that branch off each other, as one sequence of tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.runs import Run
+from experiments.runs import parent_id
+from trainers.metrics import Row
+
+PREFIX = 'eval_loss/'
+
+
+class Chain(NamedTuple):
+  """Tasks that runs were trained on, one after the other.
+
+  Attributes:
+    runs: names, the root first.
+    tasks: names of the corpora, in the order of their first training.
+    performance: -loss, float [evaluations, tasks], NaN where not evaluated yet.
+    task_of_evaluation: int [evaluations].
+  """
+
+  runs: tuple[str, ...]
+  tasks: tuple[str, ...]
+  performance: np.ndarray
+  task_of_evaluation: np.ndarray
+
+
+def chains(runs: Sequence[Run]) -> tuple[list[Chain], list[str]]:
+  """Every sequence of runs with two tasks or more, and why some are left out.
+
+  A run whose end another goes on from is a part of that one's sequence.
+  """
+  by_id = {run.lineage.run_id: run for run in runs}
+  parents = [run.lineage.parent for run in runs if run.lineage.parent]
+  ends = {(parent.run_id, parent.step) for parent in parents}
+  found, lines = [], []
+  for run in runs:
+    if (run.lineage.run_id, run.end_step) in ends or not corpora_of(run):
+      continue
+    path = [run]
+    while parent_id(path[0]) in by_id:
+      path.insert(0, by_id[str(parent_id(path[0]))])
+    try:
+      tasks = list(dict.fromkeys(_hash(part, main_of(part)) for part in path))
+      if len(tasks) > 1:
+        found.append(_chain(path, tasks))
+    except ValueError as error:
+      names = ' → '.join(part.name for part in path)
+      lines.append(f'{names}: no metrics of tasks in sequence: {error}')
+  return found, lines
+
+
+def corpora_of(run: Run) -> list[str]:
+  """Names of the corpora in the evaluations, if these tell them apart."""
+  found = dict.fromkeys(
+    name.removeprefix(PREFIX)
+    for row in run.evaluations
+    for name in row
+    if name.startswith(PREFIX)
+  )
+  return list(found)
+
+
+def main_of(run: Run) -> str:
+  """Name of the corpus that a run mainly trains on."""
+  source = run.config['data']['source']
+  if source['kind'] != 'Mixture':
+    return source['kind'].lower()
+  shares = {name: d['share'] for name, d in source['domains'].items()}
+  return next(name for name, share in shares.items() if share is None)
+
+
+def _chain(path: Sequence[Run], tasks: Sequence[str]) -> Chain:
+  """The evaluations along a path of runs; ValueError if one is missing."""
+  # As the last run that evaluates it calls each.
+  names = {_hash(run, name): name for run in path for name in _names(run)}
+  losses: list[dict[str, float]] = []
+  task_of: list[int] = []
+  last_step = None  # of the parent's evaluations
+  for run, branch in zip(path, [*path[1:], None], strict=True):
+    left = branch and branch.lineage.parent
+    rows = [r for r in run.evaluations if not left or r['step'] <= left.step]
+    if not any(row['step'] > run.start_step for row in rows):
+      raise ValueError(f'{run.name} was not evaluated after its first update')
+    for row in rows:
+      here = _losses(run, row)
+      for task in tasks:
+        if task not in here and any(task in before for before in losses):
+          raise ValueError(
+            f'{run.name} does not evaluate {names[task]}; name it in '
+            'eval.sources'
+          )
+      own = run.lineage.parent
+      if row['step'] > run.start_step:
+        task_of.append(tasks.index(_hash(run, main_of(run))))
+      elif own and last_step == own.step:
+        # The parent was evaluated with these weights: it is one evaluation,
+        # which has more corpora now.
+        here = losses.pop() | here
+      else:
+        # The end of the parent's phase; of the oldest run, before any phase.
+        task_of.append(task_of[-1] if task_of else -1)
+      losses.append(here)
+    last_step = rows[-1]['step']
+  performance = [[-row.get(task, math.nan) for task in tasks] for row in losses]
+  return Chain(
+    runs=tuple(run.name for run in path),
+    tasks=tuple(names[task] for task in tasks),
+    performance=np.array(performance),
+    task_of_evaluation=np.array(task_of),
+  )
+
+
+def _names(run: Run) -> list[str]:
+  """Names of the corpora that a run is evaluated on, the main one at least."""
+  return corpora_of(run) or [main_of(run)]
+
+
+def _losses(run: Run, row: Row) -> dict[str, float]:
+  """Losses of an evaluation by the hash of the corpus."""
+  if not corpora_of(run):
+    found = {main_of(run): row['eval_loss']}
+  else:
+    found = {n: row[PREFIX + n] for n in corpora_of(run) if PREFIX + n in row}
+  for name, loss in found.items():
+    if not math.isfinite(loss):
+      raise ValueError(
+        f'{run.name} has a loss on {name} of {loss} at step {row["step"]}'
+      )
+  return {_hash(run, name): loss for name, loss in found.items()}
+
+
+def _hash(run: Run, name: str) -> str:
+  """What a corpus is known by in every run, whatever each calls it."""
+  config = run.config
+  trained = {n: c['hash'] for n, c in config.get('corpora', {}).items()}
+  if 'corpus' in config:  # a run from when there was one corpus
+    trained[main_of(run)] = config['corpus']['hash']
+  known = config.get('eval_corpora', {}) | trained
+  if name not in known:
+    raise ValueError(f'config.json of {run.name} has no hash of corpus {name}')
+  return known[name]

@@ -1,0 +1,155 @@
+"""Which branches are made, and what each of them trains and evaluates."""
+
+import dataclasses
+
+import pytest
+
+import lrsched
+from experiments.anneal_plan import load_mixtures
+from experiments.anneal_plan import parse_branches
+from experiments.anneal_plan import parse_lengths
+from experiments.anneal_plan import plan_anneals
+from experiments.anneal_plan import tokens_of
+from tests.tiny import WSD
+from tests.tiny import tiny_run
+from trainers.config import EvalConfig
+from trainers.mixture import Domain
+from trainers.mixture import Mixture
+from trainers.optimizer import AdamW
+from trainers.optimizer import Muon
+from trainers.sources import TextFolder
+
+OLD, NEW, THIRD = (TextFolder(path=name) for name in ('old', 'new', 'third'))
+TRUNK = tiny_run(OLD)
+MIXTURES = {
+  'new': Mixture(domains={'new': Domain(source=NEW)}),
+  'half': Mixture(
+    domains={'old': Domain(source=OLD, share=0.5), 'new': Domain(source=NEW)}
+  ),
+}
+
+
+def test_a_branch_for_each_step_length_and_mixture():
+  trunk = dataclasses.replace(
+    TRUNK,
+    optimizer=Muon(
+      schedule=WSD, adam_schedule=dataclasses.replace(WSD, peak_lr=1e-3)
+    ),
+  )
+  plan = plan_anneals({14: trunk, 20: trunk}, (5, 8), MIXTURES)
+  assert [a.name for a in plan] == [
+    *('new_14_5', 'half_14_5', 'new_14_8', 'half_14_8'),
+    *('new_20_5', 'half_20_5', 'new_20_8', 'half_20_8'),
+  ]
+  for anneal in plan:
+    config, end = anneal.config, anneal.start_step + anneal.decay_steps
+    assert config.total_steps == end
+    assert config.data.source == MIXTURES[anneal.mixture]
+    for spec in (config.optimizer.schedule, config.optimizer.adam_schedule):
+      assert spec.end_step == end
+      assert spec.phases()[-1].start == anneal.start_step
+    assert config.optimizer.adam_schedule.peak_lr == 1e-3
+    # All are judged on the same corpora, the trunk's by its name in a mixture.
+    assert config.eval.sources == {'new': NEW, 'old': OLD}
+    assert config.model == TRUNK.model
+
+
+def test_without_mixtures_the_trunks_data_goes_on():
+  [anneal] = plan_anneals({14: TRUNK}, (5,), None)
+  assert anneal.name == 'trunk_14_5'
+  assert anneal.config.data == TRUNK.data
+  assert anneal.config.eval.sources == {'textfolder': OLD}
+
+
+def test_what_the_trunk_has_seen_is_evaluated_too():
+  watched = EvalConfig(sources={'third': THIRD, 'again': NEW})
+  trunk = dataclasses.replace(TRUNK, eval=watched)
+  plan = plan_anneals({14: trunk}, (5,), {'new': MIXTURES['new']})
+  sources = plan[0].config.eval.sources
+  assert sources == {'new': NEW, 'textfolder': OLD, 'third': THIRD}
+
+
+def test_one_name_for_two_corpora_is_refused():
+  clash = MIXTURES | {'x': Mixture(domains={'new': Domain(source=THIRD)})}
+  with pytest.raises(ValueError, match="the name 'new' is of two corpora"):
+    plan_anneals({14: TRUNK}, (5,), clash)
+  # Plain sources are named by their class, as the trunk's is.
+  with pytest.raises(ValueError, match="the name 'textfolder' is of two"):
+    plan_anneals({14: TRUNK}, (5,), {'new': NEW})
+
+
+def test_a_schedule_that_cannot_decay_is_named():
+  cosine = lrsched.Cosine(peak_lr=1e-2, total_steps=30)
+  optimizers = {
+    'schedule': AdamW(schedule=cosine),
+    'adam_schedule': Muon(schedule=WSD, adam_schedule=cosine),
+    'groups.bias': AdamW(schedule=WSD, groups={'bias': cosine}),
+  }
+  for name, optimizer in optimizers.items():
+    trunk = dataclasses.replace(TRUNK, optimizer=optimizer)
+    with pytest.raises(ValueError, match=rf'optimizer\.{name}: spec must be'):
+      plan_anneals({14: trunk}, (5,), None)
+
+
+def test_a_step_in_the_warmup_is_refused():
+  with pytest.raises(ValueError, match='step must be >= warmup_steps=4'):
+    plan_anneals({2: TRUNK}, (5,), None)
+
+
+def test_tokens_are_those_of_updates_and_evaluations():
+  """Evaluated where it leaves, at every tenth update and at the end."""
+  [anneal] = plan_anneals({14: TRUNK}, (9,), None)
+  assert tokens_of(anneal) == pytest.approx(16 * (9 * 8 + 3 * 16 / 3))
+  # From one that is due to one that is due.
+  [anneal] = plan_anneals({20: TRUNK}, (10,), None)
+  assert tokens_of(anneal) == pytest.approx(16 * (10 * 8 + 2 * 16 / 3))
+
+
+def test_steps_and_lengths_are_parsed():
+  folder, steps = parse_branches('runs/a@b@900,1800')
+  assert (folder.as_posix(), steps) == ('runs/a@b', (900, 1800))
+  assert parse_lengths(['50', '100', '50']) == (50, 100)
+
+
+@pytest.mark.parametrize('text', ['runs/a', '@5', 'a@', 'a@5,', 'a@-5', 'a@x'])
+def test_bad_branches(text):
+  with pytest.raises(ValueError, match=r'--branch_from must be DIR@STEP'):
+    parse_branches(text)
+
+
+@pytest.mark.parametrize('texts', [[], ['0'], ['-1'], ['x'], ['5', '']])
+def test_bad_lengths(texts):
+  with pytest.raises(ValueError, match='--decay_steps must be whole numbers'):
+    parse_lengths(texts)
+
+
+def test_mixtures_of_a_file(tmp_path):
+  path = tmp_path / 'mixtures.py'
+  path.write_text(
+    'from trainers.sources import TextFolder\n'
+    'def get_mixtures():\n'
+    "  return {'web': TextFolder(path='web')}\n"
+  )
+  assert load_mixtures(str(path)) == {'web': TextFolder(path='web')}
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    (None, 'there is no file'),
+    ('x = 1', "KeyError: 'get_mixtures'"),
+    ('def get_mixtures():\n  return 1 / 0', 'ZeroDivisionError'),
+    ('def get_mixtures():\n  return {}', 'must return a dict of mixtures'),
+    ("def get_mixtures():\n  return {'a/b': 1}", 'must have names of letters'),
+    (
+      "def get_mixtures():\n  return {'a': 1}",
+      'a must be a Mixture or a source',
+    ),
+  ],
+)
+def test_bad_mixture_files(tmp_path, text, message):
+  path = tmp_path / 'mixtures.py'
+  if text is not None:
+    path.write_text(text)
+  with pytest.raises(ValueError, match=message):
+    load_mixtures(str(path))
