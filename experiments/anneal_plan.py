@@ -30,7 +30,8 @@ class Anneal(NamedTuple):
     name: of its folder.
     mixture: name of its data.
     start_step: the trunk's checkpoint.
-    decay_steps: length of its decay.
+    decay_steps: length of its decay, as asked: on a ramp of batch sizes it ends
+      with the last whole batch.
     config: the run.
   """
 
@@ -108,13 +109,15 @@ def plan_anneals(
     }
     corpora = _corpora(trunk, list(datas.values()))
     for length in decay_steps:
-      specs = _decays(trunk, step, length)
+      decays = _decays(trunk, step, length)
+      specs = {field: decay.spec for field, decay in decays.items()}
+      end_step = min(decay.end_step for decay in decays.values())
       for name, data in datas.items():
         config = dataclasses.replace(
           trunk,
           data=data,
           optimizer=with_schedules(trunk.optimizer, specs),
-          total_steps=step + length,
+          total_steps=end_step,
           eval=dataclasses.replace(trunk.eval, sources=corpora),
           # The start and the end are saved, whatever the intervals.
           checkpoint=dataclasses.replace(
@@ -130,16 +133,16 @@ def plan_anneals(
 
 def _decays(
   trunk: RunConfig, step: int, length: int
-) -> dict[str, lrsched.Schedule]:
+) -> dict[str, lrsched.DecayBranch]:
   """Every schedule of the optimizer, decaying from a step."""
-  specs = {}
+  decays = {}
   for name, spec in schedules_of(trunk.optimizer).items():
     try:
       plan = lrsched.decay_branches(spec, (step,), (length,))
     except ValueError as error:
       raise ValueError(f'optimizer.{name}: {error}') from error
-    specs[name] = plan.branches[0].spec
-  return specs
+    [decays[name]] = plan.branches
+  return decays
 
 
 def _corpora(

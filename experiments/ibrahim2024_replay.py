@@ -25,7 +25,7 @@ from experiments.arms import Arm
 from experiments.arms import last
 from experiments.claims import Claim
 from experiments.continual import OLD
-from experiments.continual import SIZES as DENSE_SIZES
+from experiments.continual import SIZES as ALL_SIZES
 from experiments.continual import TRUNK_WARMUP_FRAC
 from experiments.continual import config_of
 from experiments.continual import gone_on
@@ -42,7 +42,7 @@ PAPER = '2403.08763'
 # Evaluated at the ends only.
 SIZES = {
   preset: size._replace(eval_steps=size.phase_steps)
-  for preset, size in DENSE_SIZES.items()
+  for preset, size in ALL_SIZES.items()
 }
 NEW = ('python', 'german')
 # Arm: new domain, share of replay. The paper's shares, and none.

@@ -132,9 +132,9 @@ def _describe(run: Run, names: dict[str, str]) -> dict[str, Any]:
     'run_id': run.lineage.run_id,
     'parent': parent and names.get(parent.run_id, parent.run_id),
     'parent_known': parent is not None and parent.run_id in names,
-    'start_step': run.start_step,
+    'branch_step': parent and parent.step,
     'end_step': run.end_step,
-    'total_steps': run.config['total_steps'],
+    'total_steps': run.total_steps,
     'schedules': [
       {'field': field, 'text': repr(schedule)}
       for field, schedule in schedules.items()

@@ -35,7 +35,10 @@ from absl import logging
 
 import lrsched
 from experiments.compiles import CompileCount
+from experiments.lineage import cost_table
+from experiments.lineage import tree_of
 from experiments.report import write_report
+from experiments.runs import load_runs
 from trainers.config import CheckpointConfig
 from trainers.config import DataConfig
 from trainers.config import EvalConfig
@@ -248,6 +251,10 @@ def main(argv: Sequence[str]) -> None:
   (workdir / 'table.json').write_text(json.dumps(result, indent=2))
   report = write_report(workdir)
   show(result)
+  runs = load_runs(workdir)
+  console = rich.console.Console(highlight=False)
+  console.print(tree_of(runs, 'lineage'))
+  console.print(cost_table(runs))
   print(f'{compiles}')
   print(f'report:      {report}')
   print(f'TensorBoard: .venv/bin/tensorboard --logdir {workdir}')

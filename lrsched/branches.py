@@ -9,6 +9,8 @@ from typing import NamedTuple
 from lrsched.base import Schedule
 from lrsched.compose import Rewarm
 from lrsched.infinite import Infinite
+from lrsched.progress import Ramped
+from lrsched.progress import samples_at
 from lrsched.staged import WSD
 
 
@@ -58,8 +60,8 @@ def decay_branches(
 
   Args:
     spec: the trunk's schedule: `WSD` or `Infinite`, which can decay from any
-      step of their stable or constant phase (`decay_from`, `anneal_from`), or a
-      `Rewarm` to one of them.
+      step of their stable or constant phase (`decay_from`, `anneal_from`), a
+      `Rewarm` to one of them, or a `Ramped` of either.
     steps: first updates of the decays.
     decay_steps: their lengths, each >= 1.
 
@@ -86,7 +88,9 @@ def decay_branches(
   for step in steps:
     for length in decay_steps:
       branch = _decay_from(spec, step, length)
-      branches.append(DecayBranch(step, branch, step + length))
+      # Of a ramped schedule it may be less, as it ends with a whole batch.
+      end_step = branch.end_step or step + length
+      branches.append(DecayBranch(step, branch, end_step))
   return BranchPlan(tuple(branches))
 
 
@@ -107,8 +111,24 @@ def _decay_from(spec: Schedule, step: int, length: int) -> Schedule:
       raise ValueError(
         f'step must be >= {warm}, where the re-warming is over, got {step}'
       )
-    after = _decay_from(spec.after, step - warm, length)
+    try:
+      after = _decay_from(spec.after, step - warm, length)
+    except ValueError as error:
+      raise ValueError(f'Rewarm.after, from step {warm} on: {error}') from error
     return dataclasses.replace(spec, after=after)
+  if isinstance(spec, Ramped):
+    # Its own schedule counts full batches: the decay takes the whole ones.
+    full = int(spec.batch_sizes[-1])
+    edges, sizes = tuple(spec.boundaries), tuple(spec.batch_sizes)
+    begin = -(-samples_at(step, edges, sizes) // full)
+    whole = samples_at(step + length, edges, sizes) // full - begin
+    if whole < 1:
+      raise ValueError(
+        f'decay_steps must hold a full batch of {full}, got {length} from step '
+        f'{step}; give more updates'
+      )
+    decayed = _decay_from(spec.schedule, begin, whole)
+    return dataclasses.replace(spec, schedule=decayed)
   raise ValueError(
     f'spec must be WSD, Infinite or Rewarm to one of them, whose decay can '
     f'begin early, got {type(spec).__name__}; branch with a schedule of your '

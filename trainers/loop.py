@@ -31,7 +31,6 @@ from trainers.optimizer import schedules_of
 from trainers.optimizer import with_schedules
 from trainers.orders import Orders
 from trainers.orders import Stopped
-from trainers.start import decay_in_force
 from trainers.train_step import TrainState
 from trainers.train_step import place_batch
 from trainers.train_step import schedule_arrays
@@ -91,7 +90,7 @@ def train(
   train_step = train_step_for(config, parts.mesh, law)
   evaluation = _evaluation(config, parts)
   schedules = schedule_arrays(schedules_of(config.optimizer))
-  is_decaying = decay_in_force(lineage) is not None
+  is_decaying = lineage.begun_decay is not None
   if is_decaying:
     parts.orders.follow()  # killed between the record and this
   result, done = None, first_step
@@ -255,13 +254,15 @@ def _begin_decay(
   length = decay_steps or config.finish.decay_steps_at(step)
   specs = schedules_of(config.optimizer)
   try:
-    decayed = {
-      name: lrsched.decay_branches(spec, (step,), (length,)).branches[0].spec
+    branches = {
+      name: lrsched.decay_branches(spec, (step,), (length,)).branches[0]
       for name, spec in specs.items()
     }
+    decayed = {name: branch.spec for name, branch in branches.items()}
     optimizer = with_schedules(config.optimizer, decayed)
+    end_step = branches['schedule'].end_step
     changed = dataclasses.replace(
-      config, optimizer=optimizer, total_steps=step + length
+      config, optimizer=optimizer, total_steps=end_step
     )
   except ValueError as error:
     why = f'{parts.workdir}: no decay at step {step} yet: {error}'
@@ -270,11 +271,12 @@ def _begin_decay(
   plan = lrsched.plan_restore(
     specs['schedule'], step, decayed['schedule'], 'replace'
   )
-  tokens = _tokens_at(changed)(step + length) - _tokens_at(changed)(step)
+  tokens = _tokens_at(changed)(end_step) - _tokens_at(changed)(step)
   seconds = parts.pace.seconds_per_update
-  cost = f'decay of {length} updates, {tokens} tokens'
+  cost = f'decay of {end_step - step} updates, {tokens} tokens'
   if seconds is not None:
-    cost += f', about {length * seconds:.0f} s at the pace so far'
+    about = (end_step - step) * seconds
+    cost += f', about {about:.0f} s at the pace so far'
   if jax.process_index() == 0:
     for line in (cost, *plan.diff):
       print(f'{parts.workdir}: decay at {step}: {line}', file=sys.stderr)
@@ -284,6 +286,6 @@ def _begin_decay(
   write_lineage(parts.workdir, lineage)
   parts.orders.follow()
   if parts.forecaster is not None:
-    parts.forecaster.follow(decayed['schedule'], step + length)
-  parts.log.total_steps = step + length
+    parts.forecaster.follow(decayed['schedule'], end_step)
+  parts.log.total_steps = end_step
   return changed, lineage

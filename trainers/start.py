@@ -208,7 +208,7 @@ def decided(
   A decay that a command or a deadline began is in the lineage, not in the
   config, so that the same launch goes on with it. A later replacement ends it.
   """
-  event = decay_in_force(lineage)
+  event = lineage.begun_decay
   if event is None:
     return resolved
   end_step = lrsched.from_dict(event.spec or {}, 'lineage: decay').end_step
@@ -219,14 +219,6 @@ def decided(
   }
   changed = {'optimizer': optimizer | {'schedule': event.spec}}
   return resolved | changed | {'total_steps': end_step}
-
-
-def decay_in_force(lineage: lrsched.Lineage) -> lrsched.Event | None:
-  """The decay that a command or a deadline began, unless replaced since."""
-  for event in reversed(lineage.events):
-    if event.kind in ('replace', 'decay'):
-      return event if event.kind == 'decay' else None
-  return None
 
 
 def _decayed(value: Any, step: int, decay_steps: int) -> Any:

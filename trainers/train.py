@@ -37,6 +37,7 @@ from trainers.fields import to_dict
 from trainers.finish import Pace
 from trainers.fixed_set import ReplaySet
 from trainers.fixed_set import fixed_set
+from trainers.fixed_set import replay_tokens
 from trainers.forecaster import Forecaster
 from trainers.log import Log
 from trainers.log import eval_file
@@ -58,7 +59,6 @@ from trainers.sharding import check_processes
 from trainers.sharding import make_mesh
 from trainers.start import Start
 from trainers.start import checkpoints_of
-from trainers.start import decay_in_force
 from trainers.start import decided
 from trainers.start import plan_start
 from trainers.start import read_lineage
@@ -224,6 +224,8 @@ def _check_corpora(
   domains = domains_of(config.data)
   for name in domains:
     windows_per_epoch(corpora[name], config.data.seq_len)
+  if config.gere is not None:
+    replay_tokens(config, corpora[GERE])  # raises if it is too small
   main = main_of(domains)
   names = dict.fromkeys([main, *domains, *config.eval.sources])
   return {
@@ -253,8 +255,7 @@ def _resolved(
 
 def _as_decided(config: RunConfig, lineage: lrsched.Lineage) -> RunConfig:
   """The config with the decay that was begun since it was asked for."""
-  event = decay_in_force(lineage)
-  if event is None:
+  if lineage.begun_decay is None:
     return config
   runs = decided(to_dict(config), lineage)
   specs = {

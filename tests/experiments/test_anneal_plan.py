@@ -13,6 +13,7 @@ from experiments.anneal_plan import tokens_of
 from tests.tiny import WSD
 from tests.tiny import tiny_run
 from trainers.config import EvalConfig
+from trainers.horizon import BatchRamp
 from trainers.mixture import Domain
 from trainers.mixture import Mixture
 from trainers.optimizer import AdamW
@@ -52,6 +53,20 @@ def test_a_branch_for_each_step_length_and_mixture():
     # All are judged on the same corpora, the trunk's by its name in a mixture.
     assert config.eval.sources == {'new': NEW, 'old': OLD}
     assert config.model == TRUNK.model
+
+
+def test_on_a_ramp_a_branch_ends_where_its_schedule_does():
+  """Batches of 4 before update 14: 7 of 8 to there, then 5 less a half."""
+  ramp = BatchRamp(boundaries=(15,), batch_sizes=(4, 8))
+  trunk = dataclasses.replace(
+    TRUNK,
+    data=dataclasses.replace(TRUNK.data, ramp=ramp),
+    optimizer=AdamW(schedule=ramp.schedule(WSD)),
+  )
+  [anneal] = plan_anneals({18: trunk}, (5,), None)
+  end = anneal.config.optimizer.schedule.end_step
+  assert anneal.config.total_steps == end
+  assert 22 <= end <= 23
 
 
 def test_without_mixtures_the_trunks_data_goes_on():

@@ -31,10 +31,11 @@ def peaks_of(experiment):
 
 
 def domains_of(config):
-  """The names that a run's evaluations have losses of."""
+  """The names that a run's evaluations have losses of: none if only one."""
   source = config.data.source
   trained = source.domains if isinstance(source, Mixture) else ()
-  return {*trained, *config.eval.sources}
+  names = {*trained, *config.eval.sources}
+  return names if len(names) > 1 else set()
 
 
 def rows_of(arm, first_step):

@@ -1,5 +1,7 @@
 """Decays off a trunk: each is the trunk until it leaves, then its own decay."""
 
+import math
+
 import hypothesis
 import jax
 import numpy as np
@@ -72,6 +74,15 @@ def test_a_decay_starts_neither_in_the_rise_nor_in_the_decay(name, step):
     lrsched.decay_branches(TRUNKS[name], (20, step), (5,))
 
 
+def test_the_steps_of_a_second_phase_are_told_apart():
+  with pytest.raises(ValueError, match='>= 7, where the re-warming is over'):
+    lrsched.decay_branches(REWARM, (6,), (5,))
+  with pytest.raises(
+    ValueError, match='after, from step 7 on: step must be <='
+  ):
+    lrsched.decay_branches(REWARM, (45,), (5,))
+
+
 @pytest.mark.parametrize(
   'spec',
   [
@@ -105,3 +116,35 @@ def test_other_schedules_say_what_can_be_done(spec):
 def test_bad_steps_and_lengths(steps, lengths, message):
   with pytest.raises(ValueError, match=message):
     lrsched.decay_branches(WSD, steps, lengths)
+
+
+@pytest.mark.parametrize(
+  ('step', 'length'), [(8, 10), (9, 10), (9, 4), (30, 7)]
+)
+def test_a_ramped_trunk_decays_by_whole_batches(step, length):
+  """Four sequences in the first eight updates, then eight."""
+  trunk = lrsched.WSD(
+    peak_lr=1.0, warmup_steps=2, stable_steps=60, decay_steps=10
+  )
+  ramp = {'boundaries': (9,), 'batch_sizes': (4, 8)}
+  spec = lrsched.Ramped(schedule=trunk, **ramp)
+  [branch] = lrsched.decay_branches(spec, (step,), (length,)).branches
+  # 9 updates are 4.5 full batches: a decay from there begins at the fifth.
+  seen = lrsched.samples_at(step, **ramp) / 8
+  end = lrsched.samples_at(step + length, **ramp) / 8
+  begin, whole = math.ceil(seen), math.floor(end) - math.ceil(seen)
+  expected = trunk.decay_from(begin, whole)
+  assert branch.spec == lrsched.Ramped(schedule=expected, **ramp)
+  assert step + length - 1 <= branch.end_step <= step + length
+  for t in range(step):
+    assert float(branch.spec(t)) == float(spec(t))
+  assert float(branch.spec(branch.end_step)) == 0
+
+
+def test_a_decay_of_less_than_a_full_batch_is_refused():
+  trunk = lrsched.WSD(
+    peak_lr=1.0, warmup_steps=2, stable_steps=60, decay_steps=10
+  )
+  spec = lrsched.Ramped(schedule=trunk, boundaries=(9,), batch_sizes=(4, 8))
+  with pytest.raises(ValueError, match='must hold a full batch of 8, got 1'):
+    lrsched.decay_branches(spec, (5,), (1,))

@@ -93,12 +93,3 @@ def test_policy_must_be_known(policy):
 def test_step_must_be_a_count(step):
   with pytest.raises(ValueError, match='saved_step must be an integer in'):
     lrsched.plan_restore(WSD, step, WSD, 'resume')
-
-
-def test_lineage_round_trip_and_damage():
-  lineage = lrsched.Lineage(
-    'b', lrsched.Parent('a', 'runs/a', 10), ()
-  ).recorded(10, 'branch', ('x: 1 -> 2',))
-  assert lrsched.Lineage.from_dict(lineage.to_dict()) == lineage
-  with pytest.raises(ValueError, match='not a lineage record'):
-    lrsched.Lineage.from_dict({'run_id': 'b'})
