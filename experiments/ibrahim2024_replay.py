@@ -13,6 +13,9 @@ is as large with replay, so the new data gets less. Old text is read again in
 its first order, and the optimizer's state is fresh. `union` is one run over
 both corpora from its beginning, as long as trunk and new data together and in
 these shares. Each arm has its own peak LR, tuned by the mean of both losses.
+Without replay that is a lower one, so `python_0_same` and `german_0_same`,
+which have no replay and the peak of the arm with it, show what replay costs at
+one LR. They and their claims were added after the others had been judged.
 """
 
 from __future__ import annotations
@@ -53,59 +56,53 @@ REPLAYS = {
   'german_25': ('german', 0.25),
 }
 UNIONS = {'python_union': 'python', 'german_union': 'german'}
+# Arm without replay: the arm with replay whose peak LR it has.
+SAME_PEAK = {'python_0_same': 'python_5', 'german_0_same': 'german_25'}
 
-# Costs on the new data: twice what the paper measured, .01 and .05 nats.
+# New domain, share of replay, and what it may cost on the new data: twice what
+# the paper measured, .01 and .05 nats.
+SHIFTS = {'weak': ('python', 5, 0.02), 'strong': ('german', 25, 0.1)}
+
+
+def _replay_claims(without: str, words: str) -> list[Claim]:
+  """What replay does, compared with the arm `NEW_without`."""
+  claims = []
+  for shift, (new, share, cost) in SHIFTS.items():
+    pair = (f'{new}_{share}', f'{new}_{without}')
+    says = f'{shift} shift{words}: {share} % replay'
+    claims += [
+      Claim(PAPER, f'{says} cuts forgetting', *pair, 'old_loss'),
+      Claim(
+        PAPER,
+        f'{says} costs little on the new data',
+        *pair,
+        'new_loss',
+        margin=-cost,
+      ),
+    ]
+  return claims
+
+
 EXPECTED: tuple[Claim, ...] = (
-  Claim(
-    PAPER,
-    'weak shift: 5 % replay cuts forgetting',
-    'python_5',
-    'python_0',
-    'old_loss',
+  *_replay_claims('0', ''),
+  *(
+    Claim(
+      PAPER,
+      f'{shift} shift: on average as good as training on both',
+      f'{new}_{share}',
+      f'{new}_union',
+      'average',
+      margin=-0.04,
+    )
+    for shift, (new, share, _) in SHIFTS.items()
   ),
-  Claim(
-    PAPER,
-    'weak shift: 5 % replay costs little on the new data',
-    'python_5',
-    'python_0',
-    'new_loss',
-    margin=-0.02,
-  ),
-  Claim(
-    PAPER,
-    'strong shift: 25 % replay cuts forgetting',
-    'german_25',
-    'german_0',
-    'old_loss',
-  ),
-  Claim(
-    PAPER,
-    'strong shift: 25 % replay costs little on the new data',
-    'german_25',
-    'german_0',
-    'new_loss',
-    margin=-0.1,
-  ),
-  Claim(
-    PAPER,
-    'weak shift: on average as good as training on both',
-    'python_5',
-    'python_union',
-    'average',
-    margin=-0.04,
-  ),
-  Claim(
-    PAPER,
-    'strong shift: on average as good as training on both',
-    'german_25',
-    'german_union',
-    'average',
-    margin=-0.04,
-  ),
+  *_replay_claims('0_same', ', one peak'),
 )
 
 
 def new_of(name: str) -> str:
+  if name in SAME_PEAK:
+    return new_of(SAME_PEAK[name])
   return UNIONS[name] if name in UNIONS else REPLAYS[name][0]
 
 
@@ -159,6 +156,16 @@ def arms(preset: str, peaks: Peaks, seed: int) -> list[Arm]:
       for name in REPLAYS
     ),
     *(union(preset, name, peaks[name], seed) for name in UNIONS),
+    *(
+      gone_on(
+        SIZES[preset],
+        name,
+        (peaks['trunk'], peaks[tuned]),
+        seed,
+        new_of(name),
+      )
+      for name, tuned in SAME_PEAK.items()
+    ),
   ]
 
 
@@ -169,7 +176,7 @@ def measures(rows: Rows) -> dict[str, dict[str, float]]:
       'old_loss': last(rows[name], f'eval_loss/{OLD}'),
       'average': average(name, rows),
     }
-    for name in (*REPLAYS, *UNIONS)
+    for name in (*REPLAYS, *SAME_PEAK, *UNIONS)
   }
 
 

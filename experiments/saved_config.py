@@ -11,8 +11,8 @@ from typing import Any
 import lrsched
 from trainers import checkpoint
 from trainers.config import RunConfig
+from trainers.decided import decided
 from trainers.start import checkpoints_of
-from trainers.start import decided
 
 # What a run adds to its config: the corpora that it found.
 FOUND = {'corpora', 'eval_corpora'}

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import lrsched
 from trainers import checkpoint
+from trainers.decided import decided
+from trainers.decided import schedules_in
 from trainers.optimizer import Schedules
 
 # What `replace` may change: the schedule, how far the run goes, what is watched
@@ -200,38 +202,6 @@ def _run_id(
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def decided(
-  resolved: dict[str, Any], lineage: lrsched.Lineage
-) -> dict[str, Any]:
-  """The config that runs: as asked, or with the decay that was begun since.
-
-  A decay that a command or a deadline began is in the lineage, not in the
-  config, so that the same launch goes on with it. A later replacement ends it.
-  """
-  event = lineage.begun_decay
-  if event is None:
-    return resolved
-  end_step = lrsched.from_dict(event.spec or {}, 'lineage: decay').end_step
-  decay_steps = (end_step or 0) - event.step
-  optimizer = {
-    name: _decayed(value, event.step, decay_steps)
-    for name, value in resolved['optimizer'].items()
-  }
-  changed = {'optimizer': optimizer | {'schedule': event.spec}}
-  return resolved | changed | {'total_steps': end_step}
-
-
-def _decayed(value: Any, step: int, decay_steps: int) -> Any:
-  """A field of an optimizer with every schedule in it decayed from a step."""
-  if not isinstance(value, dict):
-    return value
-  if 'kind' not in value:
-    return {k: _decayed(v, step, decay_steps) for k, v in value.items()}
-  spec = lrsched.from_dict(value, 'optimizer')
-  [branch] = lrsched.decay_branches(spec, (step,), (decay_steps,)).branches
-  return lrsched.to_dict(branch.spec)
-
-
 def _plan_branch(
   resolved: dict[str, Any],
   schedules: Schedules,
@@ -349,7 +319,7 @@ def _plan_restart(
   metadata = checkpoint.load_metadata(root, step)
   trained = decided(metadata['config'], lineage)
   runs = decided(resolved, lineage)
-  asked = schedules if runs is resolved else schedules | _schedule_of(runs)
+  asked = schedules if runs is resolved else schedules_in(runs)
   changes = lrsched.diff(metadata['config'], resolved, 'config')
   if changes:
     _check_length(resolved, step)
@@ -359,11 +329,6 @@ def _plan_restart(
     _schedule_notes(trained, asked, step, 'resume')
     lineage = lineage.recorded(step, 'resume', ())
   return Start(step, root, step, 'all', metadata['data'], False, lineage)
-
-
-def _schedule_of(resolved: dict[str, Any]) -> Schedules:
-  spec = resolved['optimizer']['schedule']
-  return {'schedule': lrsched.from_dict(spec, 'optimizer.schedule')}
 
 
 def _check_parent(

@@ -7,7 +7,6 @@ the folder, the checkpoint. Then the folder is written, then the step compiles.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import importlib.metadata
 import json
@@ -24,20 +23,19 @@ from jax.sharding import Mesh
 import lrsched
 from trainers import checkpoint
 from trainers.config import RunConfig
+from trainers.corpora import GERE
+from trainers.corpora import check_corpora
+from trainers.corpora import corpora_of
+from trainers.corpora import resolved_of
 from trainers.corpus import Corpus
-from trainers.corpus import materialise
 from trainers.data import Batches
-from trainers.data import domains_of
-from trainers.data import eval_batches
 from trainers.data import streams_of
-from trainers.data import windows_per_epoch
+from trainers.decided import as_decided
 from trainers.evaluate import EvalResult
 from trainers.evaluate import summarise
-from trainers.fields import to_dict
 from trainers.finish import Pace
 from trainers.fixed_set import ReplaySet
 from trainers.fixed_set import fixed_set
-from trainers.fixed_set import replay_tokens
 from trainers.forecaster import Forecaster
 from trainers.log import Log
 from trainers.log import eval_file
@@ -46,9 +44,7 @@ from trainers.loop import is_due
 from trainers.loop import metadata_of
 from trainers.loop import train
 from trainers.metrics import read_metrics
-from trainers.mixture import main_of
 from trainers.optimizer import schedules_of
-from trainers.optimizer import with_schedules
 from trainers.orders import Orders
 from trainers.restored import first_params
 from trainers.restored import new_state
@@ -59,14 +55,12 @@ from trainers.sharding import check_processes
 from trainers.sharding import make_mesh
 from trainers.start import Start
 from trainers.start import checkpoints_of
-from trainers.start import decided
 from trainers.start import plan_start
 from trainers.start import read_lineage
 from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain')
-GERE = 'gere'  # the name of the corpus that it replays
 
 
 def run(
@@ -100,9 +94,9 @@ def run(
   """
   mesh = make_mesh(config.mesh)
   _check_batches(config, mesh)
-  corpora = _corpora_of(config)
-  eval_tokens = _check_corpora(config, corpora)
-  resolved = _resolved(config, corpora)
+  corpora = corpora_of(config)
+  eval_tokens = check_corpora(config, corpora)
+  resolved = resolved_of(config, corpora)
   streams = streams_of(config.data, corpora)
   start = plan_start(
     resolved,
@@ -114,7 +108,7 @@ def run(
     init_from=init_from,
     restore=restore,
   )
-  config = _as_decided(config, start.lineage)
+  config = as_decided(config, start.lineage)
   forecaster = _forecaster(config, start)
   if start.step == config.total_steps:
     print(f'{workdir}: already at step {start.step}', file=sys.stderr)
@@ -192,85 +186,6 @@ def _check_batches(config: RunConfig, mesh: Mesh) -> None:
     check_batch('gere', config.gere.batch_size, 1, mesh)
   check_processes(mesh)
   abstract_state(config, mesh)  # raises if a weight does not divide
-
-
-def _corpora_of(config: RunConfig) -> dict[str, Corpus]:
-  """Every corpus of the run by name: trained on, evaluated on, replayed."""
-  domains = domains_of(config.data)
-  sources = {name: domain.source for name, domain in domains.items()}
-  for name, source in config.eval.sources.items():
-    if sources.get(name, source) != source:
-      raise ValueError(
-        f'EvalConfig.sources must give {name!r} the corpus that is trained on '
-        f'under that name, got {source!r}; choose another name'
-      )
-  sources |= config.eval.sources
-  if config.gere is not None:
-    sources[GERE] = config.gere.source
-  cache = config.data.cache_dir
-  return {name: materialise(source, cache) for name, source in sources.items()}
-
-
-def _check_corpora(
-  config: RunConfig, corpora: Mapping[str, Corpus]
-) -> dict[str, list[np.ndarray]]:
-  """Evaluation batches by corpus, the main one first; ValueError if unfit."""
-  for name, corpus in corpora.items():
-    if corpus.vocab_size > config.model.vocab_size:
-      raise ValueError(
-        f'model.vocab_size must be at least {corpus.vocab_size}, the ids in '
-        f'the corpus {name}, got {config.model.vocab_size}'
-      )
-  domains = domains_of(config.data)
-  for name in domains:
-    windows_per_epoch(corpora[name], config.data.seq_len)
-  if config.gere is not None:
-    replay_tokens(config, corpora[GERE])  # raises if it is too small
-  main = main_of(domains)
-  names = dict.fromkeys([main, *domains, *config.eval.sources])
-  return {
-    name: eval_batches(
-      corpora[name],
-      config.data.seq_len,
-      config.eval.n_sequences,
-      config.eval.batch_size,
-    )
-    for name in names
-  }
-
-
-def _resolved(
-  config: RunConfig, corpora: Mapping[str, Corpus]
-) -> dict[str, Any]:
-  """The config as JSON values, with the hashes of its corpora."""
-  domains = domains_of(config.data)
-  trained = {
-    name: {'hash': corpus.hash, 'train_tokens': corpus.train_tokens}
-    for name, corpus in corpora.items()
-    if name in domains or name == GERE
-  }
-  watched = {name: corpora[name].hash for name in config.eval.sources}
-  return to_dict(config) | {'corpora': trained, 'eval_corpora': watched}
-
-
-def _as_decided(config: RunConfig, lineage: lrsched.Lineage) -> RunConfig:
-  """The config with the decay that was begun since it was asked for."""
-  if lineage.begun_decay is None:
-    return config
-  runs = decided(to_dict(config), lineage)
-  specs = {
-    name: lrsched.from_dict(
-      runs['optimizer']['groups'][name.removeprefix('groups.')]
-      if name.startswith('groups.')
-      else runs['optimizer'][name],
-      f'optimizer.{name}',
-    )
-    for name in schedules_of(config.optimizer)
-  }
-  optimizer = with_schedules(config.optimizer, specs)
-  return dataclasses.replace(
-    config, optimizer=optimizer, total_steps=runs['total_steps']
-  )
 
 
 def _forecaster(config: RunConfig, start: Start) -> Forecaster | None:
