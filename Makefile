@@ -67,6 +67,7 @@ bench: setup  ## run the benchmarks that need no accelerator
 	$(BIN)/python -m benchmarks.schedule_cost
 	$(BIN)/python -m benchmarks.law_overhead
 	$(BIN)/python -m benchmarks.design_cost
+	$(BIN)/python -m benchmarks.batch_cost
 
 lock:  ## pin the newest versions pyproject.toml allows (needs uv)
 	$(UV) pip compile pyproject.toml --quiet --upgrade --universal \

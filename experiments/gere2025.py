@@ -9,10 +9,10 @@ replay alone.
 
 The trunk is that of `gupta2023_rewarm`, on docstrings; the new data is German.
 `none` is re-warmed on it alone; `replay` replays 256 sequences of docstrings, 8
-in each update, with half the weight of the new ones each; `margins` is the same
-with the threshold-margin loss, whose weight makes it as large as the losses.
-All three have the same new data. Each arm has its own peak LR, tuned by the
-mean of both losses.
+in each update, with the weight of as many new ones; `margins` is the same with
+the threshold-margin loss, whose weight makes it as large as the losses, and
+`margins_1` with a weight of 1. All have the same new data. Each arm has its own
+peak LR, tuned by the mean of both losses.
 """
 
 from __future__ import annotations
@@ -46,20 +46,32 @@ _replay = functools.partial(
 ARMS: dict[str, GeRe | None] = {
   'none': None,
   'replay': _replay(weight=0.0),
+  'margins_1': _replay(weight=1.0),
   'margins': _replay(weight='dynamic'),
 }
 
+MARGINS = ('margins_1', 'margins')
+
 EXPECTED: tuple[Claim, ...] = (
   Claim(PAPER, 'a small set retains', 'replay', 'none', 'old_loss'),
-  Claim(PAPER, 'margins retain more', 'margins', 'replay', 'old_loss'),
-  Claim(PAPER, 'margins are better on average', 'margins', 'replay', 'average'),
-  Claim(
-    PAPER,
-    'margins cost little on the new data',
-    'margins',
-    'none',
-    'new_loss',
-    margin=-0.1,
+  *(
+    Claim(PAPER, f'{name} retain more than replay', name, 'replay', 'old_loss')
+    for name in MARGINS
+  ),
+  *(
+    Claim(PAPER, f'{name} are better on average', name, 'replay', 'average')
+    for name in MARGINS
+  ),
+  *(
+    Claim(
+      PAPER,
+      f'{name} cost little on the new data',
+      name,
+      'none',
+      'new_loss',
+      margin=-0.1,
+    )
+    for name in MARGINS
   ),
 )
 
@@ -109,7 +121,7 @@ EXPERIMENT = Experiment(
   claims=EXPECTED,
   seeds=(0, 1, 2),
   tuned=tuple(ARMS),
-  grid=(2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
+  grid=(2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2),
   tuning_seeds=(101,),
   trial=trial,
   score=average,

@@ -70,29 +70,44 @@ def _exact(name: str, value: float) -> fractions.Fraction:
 
 
 def steps_from_tokens(
-  tokens: int, *, batch_size: int, seq_len: int, ramp: BatchRamp | None = None
+  tokens: int,
+  *,
+  batch_size: int,
+  seq_len: int,
+  ramp: BatchRamp | None = None,
+  share: float = 1.0,
 ) -> int:
   """The fewest steps that train on at least `tokens` tokens.
+
+  With replay two budgets are meant: `tokens` of all data, old and new, is
+  compute-equivalent to a run without replay; `tokens` of the new data alone,
+  with its `share` of every batch, costs `1/share` times as many updates.
 
   Args:
     tokens: budget, an integer >= 1.
     batch_size: sequences per step.
     seq_len: tokens predicted per sequence.
     ramp: of the batch size, if the run has one.
+    share: of every batch that counts towards the budget, in (0, 1]; what a
+      mixture gives a domain is off by less than one sequence.
 
   Returns:
-    `tokens / (batch_size * seq_len)`, rounded up, without a ramp.
+    `tokens / (batch_size * seq_len * share)`, rounded up, without a ramp.
 
   Raises:
-    ValueError: if an argument is not an integer >= 1.
+    ValueError: if an argument is not an integer >= 1, or the share not in
+      (0, 1].
   """
   _check_count('tokens', tokens)
   _check_count('batch_size', batch_size)
   _check_count('seq_len', seq_len)
+  part = _exact('share', share)
+  if not 0 < part <= 1:
+    raise ValueError(f'share must be in (0, 1], got {share!r}.')
+  samples = math.ceil(fractions.Fraction(tokens, seq_len) / part)
   if ramp is None:
-    return -(-tokens // (batch_size * seq_len))
+    return -(-samples // batch_size)
   check_ramp(ramp, batch_size)
-  samples = -(-tokens // seq_len)
   return lrsched.steps_for_samples(samples, ramp.boundaries, ramp.batch_sizes)
 
 

@@ -6,10 +6,12 @@ folder, begins the decay; the file may hold the length in updates.
 
 from __future__ import annotations
 
+import math
 import pathlib
 import signal
 import sys
 import threading
+import time
 import types
 from typing import Any, NamedTuple
 
@@ -19,6 +21,10 @@ from jax.experimental import multihost_utils
 
 STOP = signal.SIGTERM
 DECAY = signal.SIGUSR1
+
+
+# Seconds between looks at the file: on a network's disk a look is not free.
+LOOK_EVERY_S = 0.1
 
 
 class Stopped(Exception):
@@ -65,6 +71,7 @@ class Orders:
     self._told: set[int] = set()
     self._before: dict[int, Any] = {}
     self._refused: set[str] = set()
+    self._looked = -math.inf
 
   def __enter__(self) -> Orders:
     # Python runs handlers in the main thread only, and sets them only there.
@@ -104,6 +111,10 @@ class Orders:
     return jax.process_count() == 1 and STOP in self._told
 
   def _decay(self) -> tuple[bool, int | None]:
+    now = time.monotonic()
+    if now - self._looked < LOOK_EVERY_S:
+      return DECAY in self._told, None
+    self._looked = now
     if not self._file.exists():
       return DECAY in self._told, None
     text = self._file.read_text().strip()

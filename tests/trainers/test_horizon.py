@@ -132,3 +132,17 @@ def test_epochs_of_a_ramp():
     )
     == 30 + 8
   )  # 120 / 16, rounded up
+
+
+def test_a_budget_of_new_tokens_takes_more_updates_than_one_of_all():
+  sizes = {'batch_size': 8, 'seq_len': 16}
+  assert horizon.steps_from_tokens(12_800, **sizes) == 100
+  assert horizon.steps_from_tokens(12_800, **sizes, share=0.8) == 125
+  assert horizon.steps_from_tokens(12_800, **sizes, share=0.95) == 106  # 105.26
+  # Decimals as written: 0.1 of 1000 updates is 100, not 99 or 101.
+  assert horizon.steps_from_tokens(12_800, **sizes, share=0.1) == 1000
+  ramp = horizon.BatchRamp(boundaries=(10,), batch_sizes=(4, 8))
+  assert horizon.steps_from_tokens(12_800, **sizes, ramp=ramp, share=0.8) == 130
+  for share in (0, -0.1, 1.01):
+    with pytest.raises(ValueError, match=r'share must be in \(0, 1\]'):
+      horizon.steps_from_tokens(100, **sizes, share=share)
