@@ -196,7 +196,7 @@ def record(
   experiment: Experiment, preset: str, workdir: pathlib.Path, peaks: Peaks
 ) -> dict[str, Any]:
   """Trains every arm, judges the claims, and writes the report's table."""
-  began = time.monotonic()
+  began, commit = time.monotonic(), _commit()
   outcomes, count = measure(experiment, preset, peaks, workdir)
   verdicts = [judge(claim, outcomes) for claim in experiment.claims]
   seconds = round(time.monotonic() - began, 1)
@@ -216,7 +216,7 @@ def record(
     'name': experiment.name,
     'about': experiment.about,
     'command': _command(experiment, preset),
-    **_commit(),
+    **commit,
     'versions': {'python': platform.python_version()}
     | {'lrsched': lrsched.__version__}
     | {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -45,8 +45,8 @@ _LAYOUT = {
     'replay': ['Multiline', ['^(replay|gere|views)_loss$', '^views_kl$']],
   },
   'Domains': {
-    'loss': ['Multiline', ['^eval_loss/']],
-    'bits per byte': ['Multiline', ['^eval_bits_per_byte/']],
+    'loss by domain': ['Multiline', ['^eval_loss/']],
+    'bits per byte by domain': ['Multiline', ['^eval_bits_per_byte/']],
     'loss since the run began': ['Multiline', ['^forgetting/']],
     'epochs': ['Multiline', ['^epochs']],
   },

@@ -76,7 +76,6 @@ def write_run(folder, schedule, end_step, every=1, parent=None, losses=None):
   with MetricWriter(
     folder,
     hparams={},
-    total_steps=end_step,
     start_step=start_step,
     description='',
   ) as writer:

@@ -111,7 +111,7 @@ def test_other_data_is_said_to_begin_anew(folder, capsys):
   run(eight_steps('checkpoint.keep_steps=(4,)'), pathlib.Path('trunk'))
   other = eight_steps('data.seed=5')
   run(other, pathlib.Path('branch'), branch_from='trunk@4')
-  assert 'data: from its beginning' in capsys.readouterr().err
+  assert 'data: textfolder from its beginning' in capsys.readouterr().err
 
 
 def test_a_renamed_checkpoint_is_not_another_step(folder):

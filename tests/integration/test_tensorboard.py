@@ -81,8 +81,14 @@ def test_the_layout_draws_what_was_logged(events):
   }
   assert charts.pop('model FLOP/s utilisation') == []  # unknown on a CPU
   assert {title: set(names) for title, names in charts.items()} == {
-    'train and evaluation': {'loss', 'eval_loss', 'ema_eval_loss'},
+    'train and evaluation': {'loss', 'eval_loss'},
+    'averages of the weights': {'eval_loss', 'ema_eval_loss'},
     'bits per byte': {'eval_bits_per_byte'},
+    'replay': set(),
+    'loss by domain': set(),  # one corpus
+    'bits per byte by domain': set(),
+    'loss since the run began': set(),
+    'epochs': {'epochs'},
     'forecast of the end': {'eval_loss'},  # no law follows this run
     'residual': set(),
     'as applied': {'lr'},

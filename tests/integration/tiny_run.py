@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import subprocess
 import sys
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -106,7 +106,9 @@ def state_of(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
   leaves = jax.tree_util.tree_flatten_with_path(saved)[0]
   arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
   position = load_metadata(root, step)['data']
-  return {**arrays, 'data': np.asarray(json.dumps(position))}
+  drawn = [n for _, n in sorted(position['drawn'].items())]
+  owed = [float(Fraction(x)) for _, x in sorted(position['owed'].items())]
+  return {**arrays, 'data': np.asarray(drawn), 'owed': np.asarray(owed)}
 
 
 def rows_of(workdir: pathlib.Path) -> list[dict[str, Any]]:

@@ -179,6 +179,7 @@ def test_layout_has_the_groups(tmp_path):
   assert groups['Loss'][:2] == ['^loss$', '^eval_loss$']
   assert list(groups) == [
     'Loss',
+    'Domains',
     'Loss law',
     'Learning rate',
     'Gradients',
