@@ -131,6 +131,11 @@ class Saver:
 
   A save copies the state and returns; writing, sealing and pruning happen on a
   thread. An error there is raised by the next `save` or `wait`.
+
+  Attributes:
+    root: folder of the checkpoints.
+    last_step: step of the last save, or of the checkpoint that the run goes on
+      from; known to every process alike, which a file's existence is not.
   """
 
   def __init__(
@@ -138,6 +143,7 @@ class Saver:
   ):
     self.root, self._keep_last = root, keep_last
     self._keep_steps = {0, *keep_steps}
+    self.last_step: int | None = None
     if jax.process_index() == 0:
       for path in root.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(path)  # of a save that was killed
@@ -163,6 +169,7 @@ class Saver:
       metadata: JSON values; the format of checkpoints is added.
     """
     self.wait()
+    self.last_step = step
     folder = path_of(self.root, step)
     if jax.process_index() == 0:
       # What an earlier, killed or damaged, save of this step left behind.

@@ -94,6 +94,7 @@ def train(
   if is_decaying:
     parts.orders.follow()  # killed between the record and this
   result, done = None, first_step
+  parts.saver.last_step = first_step  # saved, or what the run goes on from
   if not parts.evaluated:
     result = evaluation(done, state, {})
     if result is None:
@@ -223,8 +224,7 @@ def _stop(
   parts: Parts, lineage: lrsched.Lineage, done: int, state: TrainState
 ) -> None:
   """Saves where the run stands, and ends it."""
-  parts.saver.wait()
-  if not checkpoint.manifest_of(parts.saver.root, done).exists():
+  if parts.saver.last_step != done:
     _save(parts, lineage, done, state)
   parts.saver.wait()
   lineage = lineage.recorded(done, 'stop', ('SIGTERM',))
