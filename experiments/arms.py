@@ -88,6 +88,15 @@ def _check(arms: Sequence[Arm]) -> None:
     known.append(arm.name)
 
 
+def with_ancestors(arms: Sequence[Arm], name: str) -> list[Arm]:
+  """An arm and those it goes on from, the oldest first."""
+  by_name = {arm.name: arm for arm in arms}
+  path = [by_name[name]]
+  while path[0].parent is not None:
+    path.insert(0, by_name[path[0].parent])
+  return path
+
+
 def last(rows: Sequence[Row], name: str) -> float:
   """A value of the last evaluation."""
   return rows[-1][name]

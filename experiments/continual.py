@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import lrsched
@@ -21,6 +22,7 @@ from trainers.config import EvalConfig
 from trainers.config import LogConfig
 from trainers.config import ModelConfig
 from trainers.config import RunConfig
+from trainers.metrics import Row
 from trainers.mixture import Domain
 from trainers.mixture import Mixture
 from trainers.model import PRESETS
@@ -188,6 +190,11 @@ def config_of(
     checkpoint=CheckpointConfig(every_steps=total_steps, keep_steps=keep_steps),
     log=LogConfig(every_steps=10),
   )
+
+
+def mean_loss(row: Row, domains: Sequence[str]) -> float:
+  """The mean over domains of the losses of an evaluation."""
+  return sum(row[f'eval_loss/{name}'] for name in domains) / len(domains)
 
 
 def trunk(size: Size, peak: float, seed: int, watched: tuple[str, ...]) -> Arm:

@@ -29,6 +29,7 @@ from experiments.continual import OLD
 from experiments.continual import SIZES
 from experiments.continual import SOURCES
 from experiments.continual import gone_on
+from experiments.continual import mean_loss
 from experiments.continual import trunk
 from experiments.continual import trunk_peak
 from experiments.reproduce import Experiment
@@ -82,19 +83,9 @@ def arm(preset: str, peaks: tuple[float, float], name: str, seed: int) -> Arm:
   return made._replace(config=config)
 
 
-def trial(
-  preset: str, peaks: Peaks, name: str, peak: float, seed: int
-) -> list[Arm]:
-  return [
-    trunk(SIZES[preset], peaks['trunk'], seed, (NEW,)),
-    arm(preset, (peaks['trunk'], peak), name, seed),
-  ]
-
-
 def average(name: str, rows: Rows) -> float:
   """The mean of the losses on old and new data."""
-  domains = (OLD, NEW)
-  return sum(last(rows[name], f'eval_loss/{d}') for d in domains) / 2
+  return mean_loss(rows[name][-1], (OLD, NEW))
 
 
 def arms(preset: str, peaks: Peaks, seed: int) -> list[Arm]:
@@ -123,7 +114,6 @@ EXPERIMENT = Experiment(
   tuned=tuple(ARMS),
   grid=(2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2),
   tuning_seeds=(101,),
-  trial=trial,
   score=average,
   arms=arms,
   measures=measures,

@@ -122,15 +122,6 @@ def scratch(preset: str, peak: float, seed: int) -> Arm:
   )
 
 
-def trial(
-  preset: str, peaks: Peaks, name: str, peak: float, seed: int
-) -> list[Arm]:
-  del peaks
-  if name == 'trunk':
-    return [trunk(SIZES[preset], peak, seed, (NEW,))]
-  return [scratch(preset, peak, seed)]
-
-
 def score(name: str, rows: Rows) -> float:
   domain = {'trunk': OLD, 'scratch': NEW}[name]
   return last(rows[name], f'eval_loss/{domain}')
@@ -187,7 +178,6 @@ EXPERIMENT = Experiment(
   tuned=('trunk', 'scratch'),
   grid=(1e-3, 2e-3, 4e-3, 8e-3),
   tuning_seeds=(101, 102),
-  trial=trial,
   score=score,
   arms=arms,
   measures=measures,

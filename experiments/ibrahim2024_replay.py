@@ -32,6 +32,7 @@ from experiments.continual import SIZES as ALL_SIZES
 from experiments.continual import TRUNK_WARMUP_FRAC
 from experiments.continual import config_of
 from experiments.continual import gone_on
+from experiments.continual import mean_loss
 from experiments.continual import trunk
 from experiments.continual import trunk_peak
 from experiments.continual import warm_cosine
@@ -131,21 +132,9 @@ def union(preset: str, name: str, peak: float, seed: int) -> Arm:
   return Arm(name, config)
 
 
-def trial(
-  preset: str, peaks: Peaks, name: str, peak: float, seed: int
-) -> list[Arm]:
-  if name in UNIONS:
-    return [union(preset, name, peak, seed)]
-  return [
-    trunk(SIZES[preset], peaks['trunk'], seed, NEW),
-    replayed(preset, (peaks['trunk'], peak), name, seed),
-  ]
-
-
 def average(name: str, rows: Rows) -> float:
   """The mean of the losses on old and new data."""
-  names = (OLD, new_of(name))
-  return sum(last(rows[name], f'eval_loss/{domain}') for domain in names) / 2
+  return mean_loss(rows[name][-1], (OLD, new_of(name)))
 
 
 def arms(preset: str, peaks: Peaks, seed: int) -> list[Arm]:
@@ -188,7 +177,6 @@ EXPERIMENT = Experiment(
   tuned=(*REPLAYS, *UNIONS),
   grid=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3),
   tuning_seeds=(101,),
-  trial=trial,
   score=average,
   arms=arms,
   measures=measures,

@@ -35,6 +35,7 @@ from absl import logging
 import lrsched
 from experiments.arms import Arm
 from experiments.arms import train
+from experiments.arms import with_ancestors
 from experiments.claims import Claim
 from experiments.claims import as_record
 from experiments.claims import headline
@@ -60,10 +61,10 @@ class Experiment(NamedTuple):
     tuned: names whose peak LR is tuned, each after those before it.
     grid: peak LRs that are tried, rising.
     tuning_seeds: apart from `seeds`.
-    trial: `(preset, peaks, name, peak, seed) -> arms` of one trial; `peaks` are
-      those found for earlier names.
     score: `(name, rows) -> loss` of a trial: what tuning minimises.
     arms: `(preset, peaks, seed) -> arms` of the experiment.
+    trial: `(preset, peaks, name, seed) -> arms` of one trial, with the tried
+      peak among `peaks`; None for the arm of that name and its ancestors.
     measures: `rows -> {arm: {measure: value}}` of one seed.
     given: `preset -> peaks` that another experiment tuned.
   """
@@ -75,11 +76,11 @@ class Experiment(NamedTuple):
   tuned: tuple[str, ...]
   grid: tuple[float, ...]
   tuning_seeds: tuple[int, ...]
-  trial: Callable[[str, Peaks, str, float, int], list[Arm]]
   score: Callable[[str, Rows], float]
   arms: Callable[[str, Peaks, int], list[Arm]]
   measures: Callable[[Rows], dict[str, dict[str, float]]]
   given: Callable[[str], Peaks] = lambda preset: {}
+  trial: Callable[[str, Peaks, str, int], list[Arm]] | None = None
 
 
 def tune(
@@ -122,6 +123,17 @@ def tune(
   }
 
 
+def trial_arms(
+  experiment: Experiment, preset: str, peaks: Peaks, name: str, seed: int
+) -> list[Arm]:
+  """What is trained to try `peaks[name]`; names tuned later may be missing."""
+  if experiment.trial is not None:
+    return experiment.trial(preset, peaks, name, seed)
+  # Arms of later names are made as well, but not trained: any peak does.
+  all_peaks = dict.fromkeys(experiment.tuned, peaks[name]) | dict(peaks)
+  return with_ancestors(experiment.arms(preset, all_peaks, seed), name)
+
+
 def _score(
   experiment: Experiment,
   preset: str,
@@ -132,7 +144,7 @@ def _score(
   workdir: pathlib.Path,
 ) -> float:
   """Infinite if the trial diverged."""
-  arms = experiment.trial(preset, peaks, name, peak, seed)
+  arms = trial_arms(experiment, preset, {**peaks, name: peak}, name, seed)
   # An arm whose peak was found before is the same in every trial.
   called = {
     arm.name: arm.name if arm.name in peaks else f'{arm.name}_{peak:g}'

@@ -32,6 +32,7 @@ from experiments.continual import TRUNK_WARMUP_FRAC
 from experiments.continual import WARMUP_FRAC
 from experiments.continual import Size
 from experiments.continual import config_of
+from experiments.continual import mean_loss
 from experiments.continual import rewarmed
 from experiments.continual import warm_cosine
 from experiments.reproduce import Experiment
@@ -147,19 +148,13 @@ def infinites(preset: str, peak: float, seed: int) -> list[Arm]:
   return arms
 
 
-def trial(
-  preset: str, peaks: Peaks, name: str, peak: float, seed: int
-) -> list[Arm]:
-  del peaks
-  return {'cosine': cosines, 'infinite': infinites}[name](preset, peak, seed)
+def trial(preset: str, peaks: Peaks, name: str, seed: int) -> list[Arm]:
+  make = {'cosine': cosines, 'infinite': infinites}[name]
+  return make(preset, peaks[name], seed)
 
 
 # The runs that go on, and the models of the tasks.
 MODELS = {'cosine': 'cosine', 'infinite': 'annealed'}
-
-
-def mean_loss(row: dict[str, float], tasks: tuple[str, ...]) -> float:
-  return sum(row[f'eval_loss/{task}'] for task in tasks) / len(tasks)
 
 
 def score(name: str, rows: Rows) -> float:

@@ -117,11 +117,9 @@ def config_of(
   )
 
 
-def trial(
-  preset: str, peaks: Peaks, name: str, peak: float, seed: int
-) -> list[Arm]:
+def trial(preset: str, peaks: Peaks, name: str, seed: int) -> list[Arm]:
   """One schedule at the middle budget; WSD-S and cyclic fall at half of it."""
-  del peaks
+  peak = peaks[name]
   *earlier, budget = BUDGETS[preset][:2]
   schedules = {
     'WSD-S': wsds(peak, (*earlier, budget)),

@@ -11,6 +11,7 @@ from experiments import wen2024_seeds
 from experiments.arms import Arm
 from experiments.claims import MIN_SEEDS
 from experiments.claims import judge
+from experiments.reproduce import trial_arms
 from trainers.mixture import Mixture
 
 EXPERIMENTS = {
@@ -81,8 +82,10 @@ def test_branches_start_where_their_parents_keep_a_checkpoint(
 ):
   peaks = peaks_of(experiment)
   check_forest(experiment.arms(preset, peaks, 0))
-  for name in experiment.tuned:
-    arms = experiment.trial(preset, peaks, name, 1e-3, 101)
+  for i, name in enumerate(experiment.tuned):
+    # As when it is tuned: of names after it there is no peak yet.
+    known = dict.fromkeys(('trunk', *experiment.tuned[:i]), 2e-3) | {name: 1e-3}
+    arms = trial_arms(experiment, preset, known, name, 101)
     check_forest(arms)
     assert {arm.config.seed for arm in arms} == {101}
 
@@ -104,7 +107,7 @@ def test_every_trial_has_a_score_that_depends_on_nothing_else(
   experiment, preset
 ):
   for name in experiment.tuned:
-    arms = experiment.trial(preset, peaks_of(experiment), name, 1e-3, 101)
+    arms = trial_arms(experiment, preset, peaks_of(experiment), name, 101)
     rows = {arm.name: rows_of(arm, arm.at_step) for arm in arms}
     assert experiment.score(name, rows) > 0
 

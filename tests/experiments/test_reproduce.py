@@ -57,10 +57,6 @@ def experiment(config):
     first = Arm('tuned', config(peaks['tuned'], seed))
     return [first, Arm('on', on, 'tuned', TOTAL_STEPS)]
 
-  def trial(preset, peaks, name, peak, seed):
-    del preset
-    return arms_of({**peaks, name: peak}, seed)
-
   def measures(rows):
     return {name: {'loss': r[-1]['eval_loss']} for name, r in rows.items()}
 
@@ -75,7 +71,6 @@ def experiment(config):
     tuned=('on',),
     grid=(1e-6, 1e-2, 1.0),
     tuning_seeds=(7,),
-    trial=trial,
     score=lambda name, rows: rows[name][-1]['eval_loss'],
     arms=lambda preset, peaks, seed: arms_of(peaks, seed),
     measures=measures,
