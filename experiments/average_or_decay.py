@@ -1,7 +1,7 @@
 r"""How well averages of a run's weights foretell the loss after a decay.
 
   .venv/bin/python -m experiments.average_or_decay --workdir=runs/averages \
-    --out=experiments/average_or_decay.json
+    --out=experiments/records/average_or_decay.json
 
 Trunks at a constant LR, for each of PEAK_LRS and each seed. At each of
 END_STEPS the trunk's averages over its last DECAY_STEPS updates are compared
@@ -43,7 +43,7 @@ import lrsched
 from experiments.merge import coefficients_of
 from experiments.merge import evaluator_of
 from experiments.merge import merged
-from experiments.merge import read_saved
+from experiments.saved_weights import read_saved
 from trainers.averaging import Lawa
 from trainers.config import CheckpointConfig
 from trainers.config import DataConfig

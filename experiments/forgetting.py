@@ -5,9 +5,9 @@
 DIR holds run folders. Of every run that is evaluated on several corpora it
 prints the loss on each along the run: the stability gap (arXiv:2205.13452), and
 what is forgotten at the end. Where runs that branch off each other train on one
-corpus after the other, each is a task, and a second table has the metrics of
-tasks in sequence (arXiv:2205.13452, 2301.07799). `experiments.report` shows
-the same.
+corpus after the other, each is a task, and two tables have the metrics of tasks
+in sequence (arXiv:2205.13452, 2301.07799): how they were kept, and how learnt,
+also against runs that learnt one alone. `experiments.report` shows the same.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import rich.table
 from absl import app
 from absl import flags
 
+from experiments.experts import SATURATION_EVALS
+from experiments.experts import against_experts
 from experiments.runs import Run
 from experiments.runs import load_runs
 from experiments.task_chains import PREFIX
@@ -39,6 +41,7 @@ TOLERANCE = 0.01
 WINDOW = 10  # evaluations, of windowed forgetting and plasticity
 BETA = 10  # evaluations at most, of the learning curve area
 NONE, NEVER = '–', 'never'
+TEXTS = ('corpus', 'role', 'task')  # columns that are not of numbers
 
 LOSS_COLUMNS = (
   *('corpus', 'role', 'start', 'worst', 'gap', 'peak at', 'back at'),
@@ -50,20 +53,32 @@ LOSS_NOTES = (
   f'first step from the peak on within {TOLERANCE:g} of the start. forgotten: '
   'end less start, below 0 a gain. bits/byte: at the end.',
 )
-TASK_COLUMNS = (
-  *('task', 'ACC', 'min-ACC', 'WC-ACC', f'WF-{WINDOW}', f'WP-{WINDOW}', 'LCA'),
-  *('MRTLP', 'MRLEP', 'forward', 'backward'),
+KEPT_COLUMNS = (
+  *('task', 'ACC', 'min-ACC', 'WC-ACC', f'WF-{WINDOW}', 'MRTLP', 'MRLEP'),
+  'backward',
 )
-TASK_NOTES = (
+KEPT_NOTES = (
   'A task is what a run mainly trains on. Performance is −loss in nats per '
   'token: higher is better. ACC: at the end. min-ACC: worst while later tasks '
   'were trained. WC-ACC: the last task at its end, the others at their worst. '
-  f'WF, WP: largest fall and rise within {WINDOW} evaluations. LCA: mean of '
-  f'the first evaluations, as many as every task has, at most {BETA}.',
+  f'WF: largest fall within {WINDOW} evaluations.',
   'MRTLP, MRLEP: performance maintenance, the mean difference from the end of '
-  "the task's own training (the last tenth, or the last evaluation). forward, "
-  'backward: transfer from other tasks before and after its own training, '
-  '(b − a) / (b + a) of exp(−loss) after and before theirs: above 0 they help.',
+  "the task's own training (the last tenth, or the last evaluation). backward: "
+  'transfer from other tasks after its own training, (b − a) / (b + a) of '
+  'exp(−loss) after and before theirs: above 0 they help.',
+)
+LEARNT_COLUMNS = ('task', f'WP-{WINDOW}', 'LCA', 'forward', 'RP', 'SE')
+LEARNT_NOTES = (
+  f'WP: largest rise of −loss within {WINDOW} evaluations. LCA: mean of its '
+  f'first evaluations, as many as every task has, at most {BETA}. forward: '
+  'transfer from other tasks before its own training, as backward.',
+  'RP, SE: of exp(−loss), against an expert: a run here that learnt the task '
+  'alone from new weights, if there is just one. Both curves are of the '
+  'evaluations after as many updates on the task, in all its phases, as far as '
+  'both go, without that before the first update. RP: sum over sum. SE: '
+  f"highest mean of {SATURATION_EVALS} evaluations over the expert's, times "
+  'how much sooner it is reached; 0 if below a fifth, or if the curve falls. '
+  'Above 1 the other tasks paid off.',
 )
 
 
@@ -71,17 +86,19 @@ def continual_tables(runs: Sequence[Run]) -> list[dict[str, Any]]:
   """The tables of a folder's runs, as JSON values; none if nothing is to show.
 
   Each has "title", "columns", "rows" of texts, and "notes". The first is of the
-  losses on every corpus, the others of tasks in sequence.
+  losses on every corpus, the others of tasks in sequence. What is first in a
+  row, the run or the runs, is the same in neighbours that belong together.
   """
+  found = chains(runs)[0]
   losses = [[run.name, *row] for run in runs for row in loss_rows(run)]
-  tasks = [
-    [' → '.join(chain.runs), *row]
-    for chain in chains(runs)[0]
-    for row in task_rows(chain)
+  kept = [[chain.name, *row] for chain in found for row in kept_rows(chain)]
+  learnt = [
+    [chain.name, *row] for chain in found for row in learnt_rows(chain, runs)
   ]
   tables = (
     ('Losses on every corpus', 'run', LOSS_COLUMNS, losses, LOSS_NOTES),
-    ('Tasks in sequence', 'runs', TASK_COLUMNS, tasks, TASK_NOTES),
+    ('Tasks in sequence: kept', 'runs', KEPT_COLUMNS, kept, KEPT_NOTES),
+    ('Tasks in sequence: learnt', 'runs', LEARNT_COLUMNS, learnt, LEARNT_NOTES),
   )
   return [
     {
@@ -129,32 +146,50 @@ def loss_rows(run: Run) -> list[list[str]]:
   return rows
 
 
-def task_rows(chain: Chain) -> list[list[str]]:
-  """A row for every task, and one for their mean."""
+def kept_rows(chain: Chain) -> list[list[str]]:
+  """What became of every task after its training, and the mean."""
+  stream = chain.performance, chain.task_of_evaluation
+  nothing = np.full(len(chain.tasks), math.nan)
+  worst = float(diagnostics.worst_case_acc(*stream)[-1])
+  kept = diagnostics.performance_maintenance(*stream)
+  moved = diagnostics.transfer(np.exp(stream[0]), stream[1])
+  return _rows(
+    chain,
+    (diagnostics.final_acc(*stream), '-'),
+    (diagnostics.min_acc(*stream), '-'),
+    (diagnostics.PerTask(worst, nothing), '-'),
+    (diagnostics.windowed_forgetting(*stream, WINDOW), '-'),
+    (kept.mrtlp, '+'),
+    (kept.mrlep, '+'),
+    (_onto_each(moved.backward), '+'),
+  )
+
+
+def learnt_rows(chain: Chain, runs: Sequence[Run]) -> list[list[str]]:
+  """How well every task was learnt, and the mean; experts are among `runs`."""
   stream = chain.performance, chain.task_of_evaluation
   lengths: dict[int, int] = {}
   for task, group in itertools.groupby(chain.task_of_evaluation):
     lengths.setdefault(int(task), len(list(group)))
   beta = min(BETA, *(n for task, n in lengths.items() if task >= 0))
-  kept = diagnostics.performance_maintenance(*stream)
   moved = diagnostics.transfer(np.exp(stream[0]), stream[1])
-  nothing = np.full(len(chain.tasks), math.nan)
-  worst = float(diagnostics.worst_case_acc(*stream)[-1])
-  plain = (
-    diagnostics.final_acc(*stream),
-    diagnostics.min_acc(*stream),
-    diagnostics.PerTask(worst, nothing),
-    diagnostics.windowed_forgetting(*stream, WINDOW),
-    diagnostics.windowed_plasticity(*stream, WINDOW),
-    diagnostics.learning_curve_area(*stream, beta),
+  relative, efficiency = zip(*against_experts(chain, runs)[0], strict=True)
+  return _rows(
+    chain,
+    (diagnostics.windowed_plasticity(*stream, WINDOW), '-'),
+    (diagnostics.learning_curve_area(*stream, beta), '-'),
+    (_onto_each(moved.forward), '+'),
+    (diagnostics.PerTask.of(relative), '-'),
+    (diagnostics.PerTask.of(efficiency), '-'),
   )
-  signed = (kept.mrtlp, kept.mrlep, *map(_onto_each, moved))
+
+
+def _rows(
+  chain: Chain, *metrics: tuple[diagnostics.PerTask, str]
+) -> list[list[str]]:
+  """A row for every task, and one for their mean, of metrics with a sign."""
   return [
-    [
-      name,
-      *(_number([*m.of_task, m.mean][i]) for m in plain),
-      *(_number([*m.of_task, m.mean][i], '+') for m in signed),
-    ]
+    [name, *(_number([*m.of_task, m.mean][i], sign) for m, sign in metrics)]
     for i, name in enumerate([*chain.tasks, 'mean'])
   ]
 
@@ -177,10 +212,13 @@ def skipped(runs: Sequence[Run]) -> list[str]:
         f'{run.name}: left out, it is evaluated on one corpus only; name '
         'others in eval.sources'
       )
-  return lines + chains(runs)[1]
+  found, broken = chains(runs)
+  experts = [line for c in found for line in against_experts(c, runs)[1]]
+  # Sequences off one root say the same of it.
+  return lines + broken + list(dict.fromkeys(experts))
 
 
-def _number(value: float, sign: str = '-') -> str:
+def _number(value: float, sign: str) -> str:
   """Four decimals, or a dash if there is no such number."""
   return NONE if math.isnan(value) else f'{value:{sign}.4f}'
 
@@ -192,23 +230,19 @@ def _role(run: Run, name: str) -> str:
   return 'replayed' if name in domains else 'watched'
 
 
-def show(runs: Sequence[Run]) -> None:
-  """Prints a table of the losses of each run, and one of each sequence."""
+def show(tables: Sequence[dict[str, Any]]) -> None:
+  """Prints each table in parts, one for each run or sequence of runs."""
   console = rich.console.Console(width=120)
-  losses = [(run.name, loss_rows(run)) for run in runs if corpora_of(run)]
-  tasks = [(' → '.join(c.runs), task_rows(c)) for c in chains(runs)[0]]
-  for found, columns, n_text, notes in (
-    (losses, LOSS_COLUMNS, 2, LOSS_NOTES),
-    (tasks, TASK_COLUMNS, 1, TASK_NOTES),
-  ):
-    for title, rows in found:
-      table = rich.table.Table(title=title, title_justify='left')
-      for i, column in enumerate(columns):
-        table.add_column(column, justify='left' if i < n_text else 'right')
+  for table in tables:
+    console.print(table['title'], style='bold')
+    for name, rows in itertools.groupby(table['rows'], lambda row: row[0]):
+      part = rich.table.Table(title=name, title_justify='left')
+      for column in table['columns'][1:]:
+        part.add_column(column, justify='left' if column in TEXTS else 'right')
       for row in rows:
-        table.add_row(*row)
-      console.print(table)
-    for note in notes if found else ():
+        part.add_row(*row[1:])
+      console.print(part)
+    for note in table['notes']:
       console.print(note, highlight=False)
 
 
@@ -222,9 +256,10 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(f'error: {error}')
   for line in skipped(runs):
     print(line)
-  if not continual_tables(runs):
+  tables = continual_tables(runs)
+  if not tables:
     sys.exit(f'error: no run in {workdir} is evaluated on several corpora')
-  show(runs)
+  show(tables)
 
 
 if __name__ == '__main__':

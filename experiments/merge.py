@@ -24,22 +24,22 @@ import json
 import os
 import pathlib
 import sys
-import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 from absl import app
 from absl import flags
 from absl import logging
-from flax import nnx
 
 import lrsched
-from trainers import checkpoint
+from experiments.saved_weights import Saved
+from experiments.saved_weights import load_params
+from experiments.saved_weights import read_saved
 from trainers.config import MeshConfig
-from trainers.config import ModelConfig
 from trainers.corpus import materialise
+from trainers.data import domains_of
 from trainers.data import eval_batches
 from trainers.evaluate import EvalResult
 from trainers.evaluate import evaluate
@@ -48,11 +48,8 @@ from trainers.evaluate import paired_standard_error
 from trainers.evaluate import place_eval_batches
 from trainers.evaluate import summarise
 from trainers.log import eval_file
-from trainers.model import Decoder
+from trainers.mixture import main_of
 from trainers.sharding import make_mesh
-from trainers.sharding import state_shardings
-from trainers.sources import Source
-from trainers.start import checkpoints_of
 
 # Those that need no setting of their own.
 DECAYS: dict[str, lrsched.DecayShape] = {
@@ -70,66 +67,6 @@ DECAYS: dict[str, lrsched.DecayShape] = {
     lrsched.ReflectedExponential(),
   )
 }
-
-
-class Saved(NamedTuple):
-  """What a run's folder says of the weights it holds.
-
-  Attributes:
-    root: folder of the checkpoints.
-    run_id: of the lineage.
-    model: the network.
-    config: the resolved config, as JSON values.
-  """
-
-  root: pathlib.Path
-  run_id: str
-  model: ModelConfig
-  config: dict[str, Any]
-
-
-def read_saved(workdir: pathlib.Path, steps: Sequence[int]) -> Saved:
-  """Verifies the checkpoints of a run, and reads what made them.
-
-  Raises:
-    ValueError: if one is missing, or damaged, or of another model than the
-      first.
-  """
-  root = checkpoints_of(workdir)
-  known = checkpoint.saved_steps(root)
-  if missing := [step for step in steps if step not in known]:
-    raise ValueError(
-      f'--steps: {workdir} has no checkpoint of step {missing[0]}; it has '
-      f'{known}; keep one with checkpoint.keep_steps'
-    )
-  for step in steps:
-    checkpoint.verify(root, step)
-  metadata = checkpoint.load_metadata(root, steps[-1])
-  fields = dict(metadata['config']['model'])
-  del fields['kind']
-  return Saved(
-    root,
-    metadata['lineage']['run_id'],
-    ModelConfig(**fields),
-    metadata['config'],
-  )
-
-
-def load_params(saved: Saved, step: int) -> Any:
-  """The weights of a verified checkpoint, in NumPy arrays."""
-  shapes = jax.eval_shape(
-    lambda: nnx.to_pure_dict(
-      nnx.state(Decoder(saved.model, rngs=nnx.Rngs(0)), nnx.Param)
-    )
-  )
-  shardings = state_shardings(shapes, make_mesh(MeshConfig()))
-  abstract = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    shapes,
-    shardings,
-  )
-  loaded = checkpoint.load(saved.root, step, {'params': abstract})
-  return jax.device_get(loaded['params'])
 
 
 def coefficients_of(
@@ -182,21 +119,25 @@ def evaluator_of(saved: Saved) -> Callable[[Any], EvalResult]:
   Raises:
     ValueError: if the corpus is not there, or not the one of the run.
   """
-  data, sizes = saved.config['data'], saved.config['eval']
-  name, source = _main_source(data['source'])
-  corpus = materialise(source, data['cache_dir'])
-  trained_on = saved.config['corpora'][name]['hash']
-  if corpus.hash != trained_on:
+  config = saved.config
+  name = main_of(domains_of(config.data))
+  source = domains_of(config.data)[name].source
+  corpus = materialise(source, config.data.cache_dir)
+  if corpus.hash != saved.hashes[name]:
     raise ValueError(
       f'{source} must be the text that the run was trained on, hash '
-      f'{trained_on[:12]}, got {corpus.hash[:12]}; merge without --evaluate'
+      f'{saved.hashes[name][:12]}, got {corpus.hash[:12]}; merge without '
+      '--evaluate'
     )
   batches = eval_batches(
-    corpus, data['seq_len'], sizes['n_sequences'], sizes['batch_size']
+    corpus,
+    config.data.seq_len,
+    config.eval.n_sequences,
+    config.eval.batch_size,
   )
   mesh = make_mesh(MeshConfig())
   placed = place_eval_batches(batches, mesh)
-  eval_step = make_eval_step(saved.model, mesh)
+  eval_step = make_eval_step(config.model, mesh)
 
   def of(params: Any) -> EvalResult:
     with jax.set_mesh(mesh):
@@ -205,22 +146,6 @@ def evaluator_of(saved: Saved) -> Callable[[Any], EvalResult]:
     return result
 
   return of
-
-
-def _main_source(recorded: dict[str, Any]) -> tuple[str, Source]:
-  """Name and source of the corpus of `eval_loss`, from JSON values."""
-  name = recorded['kind'].lower()
-  if recorded['kind'] == 'Mixture':
-    domains = recorded['domains'].items()
-    [(name, main)] = [(n, d) for n, d in domains if d['share'] is None]
-    recorded = main['source']
-  kinds = {kind.__name__: kind for kind in typing.get_args(Source)}
-  fields = {
-    field: tuple(value) if isinstance(value, list) else value
-    for field, value in recorded.items()
-    if field != 'kind'
-  }
-  return name, kinds[recorded['kind']](**fields)
 
 
 def comparison(
@@ -270,7 +195,7 @@ def main(argv: Sequence[str]) -> None:
     steps = _parsed(given.steps)
     decay = None if given.uniform else DECAYS[given.decay]
     coefficients = coefficients_of(steps, decay, given.final_frac)
-    saved = read_saved(workdir, steps)
+    saved = read_saved(workdir, steps, '--steps')
     params = merged(saved, steps, coefficients)
     origin = {
       'run_id': saved.run_id,

@@ -19,16 +19,26 @@ class Chain(NamedTuple):
   """Tasks that runs were trained on, one after the other.
 
   Attributes:
-    runs: names, the root first.
+    path: the runs, the root first.
     tasks: names of the corpora, in the order of their first training.
+    hashes: of these corpora.
     performance: -loss, float [evaluations, tasks], NaN where not evaluated yet.
     task_of_evaluation: int [evaluations].
+    updates_of_evaluation: int [evaluations], updates on that task until then,
+      in all its phases.
   """
 
-  runs: tuple[str, ...]
+  path: tuple[Run, ...]
   tasks: tuple[str, ...]
+  hashes: tuple[str, ...]
   performance: np.ndarray
   task_of_evaluation: np.ndarray
+  updates_of_evaluation: np.ndarray
+
+  @property
+  def name(self) -> str:
+    """The names of the runs."""
+    return ' → '.join(run.name for run in self.path)
 
 
 def chains(runs: Sequence[Run]) -> tuple[list[Chain], list[str]]:
@@ -47,7 +57,7 @@ def chains(runs: Sequence[Run]) -> tuple[list[Chain], list[str]]:
     while parent_id(path[0]) in by_id:
       path.insert(0, by_id[str(parent_id(path[0]))])
     try:
-      tasks = list(dict.fromkeys(_hash(part, main_of(part)) for part in path))
+      tasks = list(dict.fromkeys(task_of(part) for part in path))
       if len(tasks) > 1:
         found.append(_chain(path, tasks))
     except ValueError as error:
@@ -76,15 +86,32 @@ def main_of(run: Run) -> str:
   return next(name for name, share in shares.items() if share is None)
 
 
+def task_of(run: Run) -> str:
+  """Hash of the corpus that a run mainly trains on; ValueError if unknown."""
+  return _hash(run, main_of(run))
+
+
+def trained_on(run: Run) -> dict[str, str]:
+  """Hashes by name of all corpora that a run trains on, replayed ones too."""
+  config = run.config
+  found = {n: c['hash'] for n, c in config.get('corpora', {}).items()}
+  if 'corpus' in config:  # a run from when there was one corpus
+    found[main_of(run)] = config['corpus']['hash']
+  return found
+
+
 def _chain(path: Sequence[Run], tasks: Sequence[str]) -> Chain:
   """The evaluations along a path of runs; ValueError if one is missing."""
   # As the last run that evaluates it calls each.
   names = {_hash(run, name): name for run in path for name in _names(run)}
   losses: list[dict[str, float]] = []
-  task_of: list[int] = []
+  phase: list[int] = []
+  updates: list[int] = []
+  done = dict.fromkeys(tasks, 0)  # updates on each task before this run
   last_step = None  # of the parent's evaluations
   for run, branch in zip(path, [*path[1:], None], strict=True):
     left = branch and branch.lineage.parent
+    main = task_of(run)
     rows = [r for r in run.evaluations if not left or r['step'] <= left.step]
     if not any(row['step'] > run.start_step for row in rows):
       raise ValueError(f'{run.name} was not evaluated after its first update')
@@ -98,22 +125,28 @@ def _chain(path: Sequence[Run], tasks: Sequence[str]) -> Chain:
           )
       own = run.lineage.parent
       if row['step'] > run.start_step:
-        task_of.append(tasks.index(_hash(run, main_of(run))))
+        phase.append(tasks.index(main))
+        updates.append(done[main] + row['step'] - run.start_step)
       elif own and last_step == own.step:
         # The parent was evaluated with these weights: it is one evaluation,
         # which has more corpora now.
         here = losses.pop() | here
       else:
         # The end of the parent's phase; of the oldest run, before any phase.
-        task_of.append(task_of[-1] if task_of else -1)
+        phase.append(phase[-1] if phase else -1)
+        updates.append(done[tasks[phase[-1]]] if phase[-1] >= 0 else 0)
       losses.append(here)
     last_step = rows[-1]['step']
+    if left:
+      done[main] += left.step - run.start_step
   performance = [[-row.get(task, math.nan) for task in tasks] for row in losses]
   return Chain(
-    runs=tuple(run.name for run in path),
+    path=tuple(path),
     tasks=tuple(names[task] for task in tasks),
+    hashes=tuple(tasks),
     performance=np.array(performance),
-    task_of_evaluation=np.array(task_of),
+    task_of_evaluation=np.array(phase),
+    updates_of_evaluation=np.array(updates),
   )
 
 
@@ -138,11 +171,7 @@ def _losses(run: Run, row: Row) -> dict[str, float]:
 
 def _hash(run: Run, name: str) -> str:
   """What a corpus is known by in every run, whatever each calls it."""
-  config = run.config
-  trained = {n: c['hash'] for n, c in config.get('corpora', {}).items()}
-  if 'corpus' in config:  # a run from when there was one corpus
-    trained[main_of(run)] = config['corpus']['hash']
-  known = config.get('eval_corpora', {}) | trained
+  known = run.config.get('eval_corpora', {}) | trained_on(run)
   if name not in known:
     raise ValueError(f'config.json of {run.name} has no hash of corpus {name}')
   return known[name]

@@ -22,6 +22,7 @@ from absl import flags
 
 from trainers.corpus import materialise
 from trainers.sources import TextFolder
+from trainers.sources import TokenFile
 
 END = 1  # token between documents
 
@@ -103,6 +104,12 @@ def main(argv: Sequence[str]) -> None:
     sys.exit(f'error: {error}')
   for name, ratio in ratios.items():
     print(f'{out / name}.bin: {ratio:.2f} bytes per token')
+  source = TokenFile(
+    train_path=str(out / 'train.bin'),
+    valid_path=str(out / 'valid.bin'),
+    bytes_per_token=round(ratios['valid'], 4),
+  )
+  print(source)
 
 
 if __name__ == '__main__':

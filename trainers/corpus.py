@@ -48,7 +48,7 @@ class Corpus(NamedTuple):
     train_tokens: number of training tokens.
     valid_tokens: number of validation tokens.
     vocab_size: smallest vocabulary that covers the tokens; 256 for text.
-    bytes_per_token: 1.0 for text; None where only a tokenizer would know.
+    bytes_per_token: 1.0 for text; of a token file what it says, or None.
   """
 
   train_path: str
@@ -154,7 +154,7 @@ def _of_tokens(source: TokenFile) -> Corpus:
     train_tokens=train.tokens,
     valid_tokens=valid.tokens,
     vocab_size=max(train.largest, valid.largest) + 1,
-    bytes_per_token=None,
+    bytes_per_token=source.bytes_per_token,
   )
 
 

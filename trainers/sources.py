@@ -117,11 +117,29 @@ class TextFolder:
 
 @config
 class TokenFile:
-  """Two flat binary files of token ids, such as a tokenizer's `.bin` output."""
+  """Two flat binary files of token ids, such as a tokenizer's `.bin` output.
+
+  Attributes:
+    train_path: file of the training tokens.
+    valid_path: file of the validation tokens.
+    dtype: element type of both.
+    bytes_per_token: bytes of text that a validation token stands for on
+      average; with it, losses are logged in bits per byte too.
+  """
 
   train_path: str
   valid_path: str
   dtype: Literal['uint8', 'uint16', 'uint32'] = 'uint16'
+  bytes_per_token: float | None = None
+
+  def check(self) -> None:
+    ratio = self.bytes_per_token
+    require(
+      ratio is None or ratio > 0,
+      'TokenFile.bytes_per_token',
+      ratio,
+      'must be > 0',
+    )
 
 
 Source = (

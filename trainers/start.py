@@ -88,14 +88,16 @@ def read_lineage(workdir: pathlib.Path) -> lrsched.Lineage:
   return lrsched.Lineage.from_dict(_read_record(workdir / 'lineage.json'))
 
 
-def parse_branch(branch_from: str) -> tuple[pathlib.Path, int]:
+def parse_branch(
+  text: str, field: str = 'branch_from'
+) -> tuple[pathlib.Path, int]:
   """Folder and step of `DIR@STEP`; raises ValueError if it is not that."""
-  folder, _, step = branch_from.rpartition('@')
+  folder, _, step = text.rpartition('@')
   if not folder or not step.isdecimal():
-    raise ValueError(f'branch_from must be DIR@STEP, got {branch_from!r}')
+    raise ValueError(f'{field} must be DIR@STEP, got {text!r}')
   source = pathlib.Path(folder)
   if not (source / 'config.json').exists():
-    raise ValueError(f'branch_from: there is no run in {source}')
+    raise ValueError(f'{field}: there is no run in {source}')
   return source, int(step)
 
 

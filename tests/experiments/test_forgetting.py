@@ -12,112 +12,23 @@ import sys
 import numpy as np
 import pytest
 
-import lrsched
 from experiments.forgetting import continual_tables
+from experiments.forgetting import kept_rows
+from experiments.forgetting import learnt_rows
 from experiments.forgetting import loss_rows
 from experiments.forgetting import skipped
-from experiments.forgetting import task_rows
 from experiments.report import write_report
 from experiments.runs import load_runs
 from experiments.task_chains import chains
+from tests.experiments.task_folders import make_run
+from tests.experiments.task_folders import make_runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCHEDULE = lrsched.to_dict(lrsched.Constant(lr=0.01))
-
-
-def make_run(
-  folder, evaluations, *, main='text', replayed=(), watched=(), parent=None
-):
-  """A run folder; the run id is its name.
-
-  Args:
-    folder: to be made.
-    evaluations: losses by name of corpus, by step; None for a plain evaluation
-      of the main corpus alone.
-    main: the corpus that is trained on.
-    replayed: corpora that are mixed in.
-    watched: corpora that are only evaluated.
-    parent: run, step and what is carried.
-  """
-  folder.mkdir(parents=True)
-  if parent is not None:
-    run_id, step, *carry = parent
-    parent = lrsched.Parent(run_id, f'elsewhere/{run_id}', step, *carry)
-  lineage = lrsched.Lineage(folder.name, parent, ())
-  (folder / 'lineage.json').write_text(json.dumps(lineage.to_dict()))
-  shares = {main: None, **dict.fromkeys(replayed, 0.25)}
-  domains = {
-    name: {
-      'kind': 'Domain',
-      'source': {'kind': 'TextFolder', 'path': name},
-      'share': share,
-      'subset': 1.0,
-    }
-    for name, share in shares.items()
-  }
-  config = {
-    'optimizer': {'kind': 'AdamW', 'schedule': SCHEDULE},
-    'total_steps': max(evaluations, default=0),
-    'data': {
-      'source': {'kind': 'Mixture', 'domains': domains},
-      'seq_len': 16,
-      'batch_size': 8,
-    },
-    'corpora': {name: {'hash': f'hash of {name}'} for name in shares},
-    'eval_corpora': {name: f'hash of {name}' for name in watched},
-  }
-  (folder / 'config.json').write_text(json.dumps(config))
-  rows = [
-    {'step': step, 'loss': 2.0, 'lr': 0.01}
-    for step in range(lineage.start_step, max(evaluations, default=0))
-  ]
-  for step, losses in evaluations.items():
-    row = {'step': step, 'eval_loss': losses[main], 'eval_se': 0.01}
-    if len(losses) > 1:
-      row |= {f'eval_loss/{name}': loss for name, loss in losses.items()}
-      bits = losses[main] / math.log(2)
-      row[f'eval_bits_per_byte/{main}'] = bits
-    rows.append(row)
-  text = ''.join(json.dumps(row) + '\n' for row in rows)
-  (folder / 'metrics.jsonl').write_text(text)
 
 
 @pytest.fixture
 def workdir(tmp_path):
-  """Text, then code from it, then songs from that; and code with replay."""
-  make_run(tmp_path / 'trunk', {2: {'text': 3.0}, 4: {'text': 2.5}})
-  make_run(
-    tmp_path / 'code',
-    {
-      4: {'code': 4.0, 'text': 2.5, 'songs': 5.0},
-      6: {'code': 3.0, 'text': 3.25, 'songs': 4.5},
-      8: {'code': 2.0, 'text': 2.75, 'songs': 4.0},
-    },
-    main='code',
-    watched=('text', 'songs'),
-    parent=('trunk', 4),
-  )
-  make_run(
-    tmp_path / 'songs',
-    {
-      8: {'songs': 4.0, 'code': 2.0, 'text': 2.75},
-      10: {'songs': 1.5, 'code': 2.25, 'text': 2.5},
-    },
-    main='songs',
-    watched=('code', 'text'),
-    parent=('code', 8),
-  )
-  make_run(
-    tmp_path / 'replay',
-    {
-      4: {'code': 4.0, 'text': 2.5},
-      6: {'code': 3.5, 'text': 2.75},
-      8: {'code': 2.5, 'text': 2.5078125},
-    },
-    main='code',
-    replayed=('text',),
-    parent=('trunk', 4),
-  )
+  make_runs(tmp_path)
   return tmp_path
 
 
@@ -143,9 +54,9 @@ def test_losses_by_hand(workdir):
 def test_the_chain_of_runs_is_one_sequence(workdir):
   found, lines = chains(load_runs(workdir))
   assert lines == []
-  assert [chain.runs for chain in found] == [
-    ('trunk', 'code', 'songs'),
-    ('trunk', 'replay'),
+  assert [chain.name for chain in found] == [
+    'trunk → code → songs',
+    'trunk → replay',
   ]
   assert found[0].tasks == ('text', 'code', 'songs')
   # The branch is first evaluated with the weights of its parent's last
@@ -162,6 +73,7 @@ def test_the_chain_of_runs_is_one_sequence(workdir):
     ],
   )
   assert list(found[0].task_of_evaluation) == [0, 0, 1, 1, 2]
+  assert list(found[0].updates_of_evaluation) == [2, 4, 2, 4, 2]
 
 
 def signed(value):
@@ -169,37 +81,47 @@ def signed(value):
 
 
 def test_tasks_by_hand(workdir):
-  [chain, _] = chains(load_runs(workdir))[0]
-  text, code, songs, mean = task_rows(chain)
-  # ACC, min-ACC, WC-ACC, WF, WP, and LCA of one evaluation.
-  assert ' '.join(text[:7]) == 'text -2.5000 -3.2500 – 0.7500 0.7500 -3.0000'
-  assert ' '.join(code[:7]) == 'code -2.2500 -2.2500 – 0.2500 2.0000 -3.0000'
-  assert ' '.join(songs[:7]) == 'songs -1.5000 – – 0.0000 2.5000 -1.5000'
+  runs = load_runs(workdir)
+  [chain, _] = chains(runs)[0]
+  text, code, songs, mean = kept_rows(chain)
+  # ACC, min-ACC, WC-ACC, WF.
+  assert ' '.join(text[:5]) == 'text -2.5000 -3.2500 – 0.7500'
+  assert ' '.join(code[:5]) == 'code -2.2500 -2.2500 – 0.2500'
+  assert ' '.join(songs[:5]) == 'songs -1.5000 – – 0.0000'
   assert mean[1:4] == [
     f'{-(2.5 + 2.25 + 1.5) / 3:.4f}',
     '-2.7500',
     f'{-(3.25 + 2.25 + 1.5) / 3:.4f}',
   ]
-  # Maintenance, against -2.5 of text and -2 of code.
-  assert text[7:9] == [signed((-0.75 - 0.25 + 0.0) / 3)] * 2
-  assert code[7:9] == ['-0.2500'] * 2
-  # Transfer: tanh of half the fall of the loss.
-  assert songs[9:] == [signed(math.tanh(0.5)), '–']
-  assert code[9:] == ['–', signed(math.tanh(-0.125))]
-  assert text[9:] == ['–', signed((math.tanh(-0.125) + math.tanh(0.125)) / 2)]
+  # Maintenance, against -2.5 of text and -2 of code; then backward transfer,
+  # tanh of half the fall of the loss.
+  assert text[5:7] == [signed((-0.75 - 0.25 + 0.0) / 3)] * 2
+  assert code[5:] == ['-0.2500', '-0.2500', signed(math.tanh(-0.125))]
+  assert songs[5:] == ['–'] * 3
+  assert text[7] == signed((math.tanh(-0.125) + math.tanh(0.125)) / 2)
+  # WP, LCA of one evaluation, forward transfer, and no expert.
+  assert [' '.join(row) for row in learnt_rows(chain, runs)[:3]] == [
+    'text 0.7500 -3.0000 – – –',
+    'code 2.0000 -3.0000 – – –',
+    f'songs 2.5000 -1.5000 {signed(math.tanh(0.5))} – –',
+  ]
 
 
 def test_tables_are_json_of_texts(workdir):
   runs = load_runs(workdir)
-  losses, tasks = continual_tables(runs)
-  assert json.loads(json.dumps([losses, tasks])) == [losses, tasks]
-  for table in (losses, tasks):
+  losses, kept, learnt = continual_tables(runs)
+  tables = [losses, kept, learnt]
+  assert json.loads(json.dumps(tables)) == tables
+  for table in tables:
     assert {*table} == {'title', 'columns', 'rows', 'notes'}
     assert {len(row) for row in table['rows']} == {len(table['columns'])}
   assert [row[0] for row in losses['rows']] == (
     ['code'] * 3 + ['songs'] * 3 + ['replay'] * 2
   )
-  assert tasks['rows'][0][0] == 'trunk → code → songs'
+  for table in (kept, learnt):
+    assert [row[0] for row in table['rows']] == (
+      ['trunk → code → songs'] * 4 + ['trunk → replay'] * 3
+    )
 
 
 def test_a_branch_before_the_end_takes_its_part_of_the_parent(workdir):
@@ -212,11 +134,12 @@ def test_a_branch_before_the_end_takes_its_part_of_the_parent(workdir):
     watched=('code',),
     parent=('code', 6),
   )
-  [chain] = [c for c in chains(load_runs(workdir))[0] if 'early' in c.runs]
-  assert chain.runs == ('trunk', 'code', 'early')
+  [chain] = [c for c in chains(load_runs(workdir))[0] if 'early' in c.name]
+  assert chain.name == 'trunk → code → early'
   # Text, code up to step 6, text again.
   assert list(chain.task_of_evaluation) == [0, 0, 1, 0]
   assert list(chain.performance[:, 0]) == [-3.0, -2.5, -3.25, -2.25]
+  assert list(chain.updates_of_evaluation) == [2, 4, 2, 6]
 
 
 def test_a_branch_that_carries_weights_counts_from_0(workdir):
@@ -231,8 +154,9 @@ def test_a_branch_that_carries_weights_counts_from_0(workdir):
   assert ' '.join(loss_rows(runs['fresh'])[1]) == (
     'text watched 2.7500 3.0000 0.2500 2 never 3.0000 +0.2500 –'
   )
-  [chain] = [c for c in chains([*runs.values()])[0] if 'fresh' in c.runs]
+  [chain] = [c for c in chains([*runs.values()])[0] if 'fresh' in c.name]
   assert list(chain.task_of_evaluation) == [0, 0, 1]
+  assert list(chain.updates_of_evaluation) == [2, 4, 2]
   # Its own evaluation of these weights, perhaps on more sequences, counts.
   assert list(chain.performance[1]) == [-2.75, -4.0]
 
@@ -244,7 +168,9 @@ def test_a_parent_elsewhere_leaves_its_last_evaluation(workdir):
   assert chain.tasks == ('code', 'songs')
   # What the code began with is before any training here.
   assert list(chain.task_of_evaluation) == [-1, 0, 0, 1]
-  assert task_rows(chain)[1][9] == signed(math.tanh(0.5))
+  assert list(chain.updates_of_evaluation) == [0, 2, 4, 2]
+  songs = learnt_rows(chain, load_runs(workdir))[1]
+  assert songs[3] == signed(math.tanh(0.5))
 
 
 def test_a_corpus_is_known_by_its_hash_not_by_its_name(workdir):

@@ -13,10 +13,10 @@ import pytest
 import lrsched
 from experiments.merge import coefficients_of
 from experiments.merge import evaluator_of
-from experiments.merge import load_params
 from experiments.merge import merged
-from experiments.merge import read_saved
 from experiments.merge import write_weights
+from experiments.saved_weights import load_params
+from experiments.saved_weights import read_saved
 from tests.integration.tiny_run import environment
 from tests.integration.tiny_run import get_config
 from tests.integration.tiny_run import state_of
