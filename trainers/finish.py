@@ -28,7 +28,7 @@ class Finish:
     by_step: the run ends after at most so many updates.
     by_tokens: ... tokens, as `steps_from_tokens` counts them.
     by_time: ... at this time, ISO 8601 with an offset from UTC, such as
-      '2026-01-31T08:00+00:00'; by the clock of the first process.
+      '2026-01-31T08:00+00:00'; by the earliest clock of the processes.
     by_device_hours: ... hours times devices, over all launches of the run.
   """
 
@@ -83,11 +83,17 @@ class Finish:
       self.by_tokens is not None and tokens_at(end) > self.by_tokens
     )
 
-  def is_late_by_clock(self, step: int, pace: Pace) -> bool:
-    """The same for `by_time` and `by_device_hours`, by this process's clock."""
+  def is_late_by_clock(self, step: int, pace: Pace, every_steps: int) -> bool:
+    """The same for `by_time` and `by_device_hours`, by this process's clock.
+
+    Args:
+      step: the next update.
+      pace: of the run.
+      every_steps: updates from here to the next chance to begin the decay.
+    """
     if pace.seconds_per_update is None:
       return False
-    updates = 1 + self.decay_steps_at(step + 1)
+    updates = every_steps + self.decay_steps_at(step + every_steps)
     seconds = updates * pace.seconds_per_update * MARGIN
     if time.time() + seconds > self.deadline():
       return True

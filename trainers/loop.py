@@ -101,11 +101,9 @@ def train(
       _stop(parts, lineage, done, state)
   while done < config.total_steps:
     is_late = not is_decaying and config.finish.is_late_by_clock(
-      done, parts.pace
+      done, parts.pace, parts.orders.every_steps
     )
     order = parts.orders.poll(done, is_late)
-    if order.stop:
-      _stop(parts, lineage, done, state)
     if not is_decaying and (
       order.decay or config.finish.is_last_chance(done, _tokens_at(config))
     ):
@@ -114,6 +112,9 @@ def train(
         config, lineage = begun
         schedules = schedule_arrays(schedules_of(config.optimizer))
         is_decaying = True
+    if order.stop:
+      # After the decay is recorded: a stop must not lose the other order.
+      _stop(parts, lineage, done, state)
     batch = parts.batches.next(done)
     tokens = place_batch(batch, config.accum_steps, parts.mesh)
     extras = _extras(config, parts, done)
@@ -171,12 +172,16 @@ def _evaluation(
     for name, tokens in parts.eval_tokens.items()
   }
   main = next(iter(batches))
-  is_stopping = parts.orders.is_stopping
 
   def evaluation(
     done: int, state: TrainState, metrics: dict[str, jax.Array]
   ) -> EvalResult | None:
     """The main corpus's result; None if the run was told to stop meanwhile."""
+
+    def is_stopping() -> bool:
+      # The last one is seen through: a run saved at its end is complete.
+      return done < parts.log.total_steps and parts.orders.is_stopping()
+
     results: dict[str, EvalResult] = {}
     for name in batches:
       whole = evaluate(eval_step, state.params, batches[name], is_stopping)

@@ -62,16 +62,21 @@ class Orders:
   Signals set a flag and nothing else: it is read between updates, between the
   batches of an evaluation and after a compilation, where the state is whole.
   With several processes, all act on what any of them was told, at the same
-  update; they compare notes every `every_steps`.
+  update; they compare notes every `every_steps`. The first of them looks at the
+  file, which it also removes.
+
+  Attributes:
+    every_steps: updates from one chance to follow an order to the next.
   """
 
   def __init__(self, workdir: pathlib.Path, every_steps: int):
     self._file = workdir / 'decay'
-    self._every_steps = every_steps
+    self.every_steps = every_steps if jax.process_count() > 1 else 1
     self._told: set[int] = set()
     self._before: dict[int, Any] = {}
     self._refused: set[str] = set()
     self._looked = -math.inf
+    self._was_empty = False
 
   def __enter__(self) -> Orders:
     # Python runs handlers in the main thread only, and sets them only there.
@@ -95,14 +100,14 @@ class Orders:
       step: the next update.
       is_late: whether a decay must begin now by this process's clock.
     """
-    if jax.process_count() == 1:
-      decay, decay_steps = self._decay()
-      return Order(STOP in self._told, decay or is_late, decay_steps)
-    if step % self._every_steps:
+    if step % self.every_steps:
       return Order(False, False, None)
     decay, decay_steps = self._decay()
-    mine = [STOP in self._told, decay or is_late, decay_steps or 0]
-    told = multihost_utils.process_allgather(np.asarray(mine, np.int32))
+    order = Order(STOP in self._told, decay or is_late, decay_steps)
+    if jax.process_count() == 1:
+      return order
+    mine = np.asarray([order.stop, order.decay, decay_steps or 0], np.int32)
+    told = multihost_utils.process_allgather(mine)
     stop, decay, decay_steps = np.max(told, axis=0).tolist()
     return Order(bool(stop), bool(decay), decay_steps or None)
 
@@ -111,19 +116,26 @@ class Orders:
     return jax.process_count() == 1 and STOP in self._told
 
   def _decay(self) -> tuple[bool, int | None]:
-    now = time.monotonic()
-    if now - self._looked < LOOK_EVERY_S:
-      return DECAY in self._told, None
+    """Whether a signal or the file says so, and the length in the file."""
+    told, now = DECAY in self._told, time.monotonic()
+    if jax.process_index() != 0 or now - self._looked < LOOK_EVERY_S:
+      return told, None
     self._looked = now
-    if not self._file.exists():
-      return DECAY in self._told, None
-    text = self._file.read_text().strip()
-    if text.isdecimal() and int(text) >= 1:
+    try:
+      text = self._file.read_text(errors='replace').strip()
+    except FileNotFoundError:
+      self._was_empty = False
+      return told, None
+    was_empty, self._was_empty = self._was_empty, not text
+    if not text:
+      # Only the second time: it may have been made just now, to be written to.
+      return told or was_empty, None
+    # Nine digits are an int32, as which they go from process to process.
+    if text.isdecimal() and len(text) <= 9 and int(text) >= 1:
       return True, int(text)
-    if text:
-      said = f'{self._file} must be empty or hold updates, got {text!r}'
-      self.refuse(text, said)
-    return not text, None
+    rule = 'must be empty or hold updates, from 1 to 999999999'
+    self.refuse(text, f'{self._file} {rule}, got {text[:40]!r}')
+    return told, None
 
   def refuse(self, what: str, why: str) -> None:
     """Says why an order is not followed yet, once for each `what`."""
