@@ -51,6 +51,7 @@ from experiments.ranking import ranked
 from experiments.report import write_report
 from experiments.saved_config import config_at
 from trainers.checkpoint import path_of
+from trainers.config import RunConfig
 from trainers.data import domains_of
 from trainers.log import eval_file
 from trainers.metrics import read_metrics
@@ -63,6 +64,22 @@ COLUMNS = (
   *('corpus', 'branch', 'mixture', 'rank', 'loss', 'before'),
   'vs best, 95 %',
 )
+
+
+def trunk_configs(
+  folder: pathlib.Path, steps: Sequence[int]
+) -> dict[int, RunConfig]:
+  """The trunk's config at each step to branch from.
+
+  Raises:
+    ValueError: if there is no run, or no whole checkpoint of a step.
+  """
+  if not (folder / 'config.json').exists():
+    raise ValueError(f'--branch_from: there is no run in {folder}')
+  try:
+    return {step: config_at(folder, step) for step in steps}
+  except ValueError as error:
+    raise ValueError(f'--branch_from: {error}') from error
 
 
 def show_plan(
@@ -215,7 +232,10 @@ def main(argv: Sequence[str]) -> None:
   compiles = CompileCount(args.compile_cache)
   try:
     folder, steps = parse_branches(args.branch_from)
-    trunks = {s: override(config_at(folder, s), args.set) for s in steps}
+    trunks = {
+      step: override(config, args.set)
+      for step, config in trunk_configs(folder, steps).items()
+    }
     mixtures = load_mixtures(args.mixtures) if args.mixtures else None
     lengths = parse_lengths(args.decay_steps)
     anneals = plan_anneals(trunks, lengths, mixtures)

@@ -53,7 +53,8 @@ def parse_branches(text: str) -> tuple[pathlib.Path, tuple[int, ...]]:
 def parse_lengths(texts: Sequence[str]) -> tuple[int, ...]:
   """Lengths of decays, each once."""
   if not texts or not all(text.isdecimal() and int(text) for text in texts):
-    raise ValueError(f'--decay_steps must be whole numbers >= 1, got {texts}')
+    given = ','.join(texts) or 'none'
+    raise ValueError(f'--decay_steps must be whole numbers >= 1, got {given}')
   return tuple(dict.fromkeys(map(int, texts)))
 
 
@@ -140,9 +141,26 @@ def _decays(
     try:
       plan = lrsched.decay_branches(spec, (step,), (length,))
     except ValueError as error:
-      raise ValueError(f'optimizer.{name}: {error}') from error
+      raise ValueError(
+        f'--branch_from: optimizer.{name}: {error}'
+        + _remedy(spec, step, length)
+      ) from error
     [decays[name]] = plan.branches
   return decays
+
+
+def _remedy(spec: lrsched.Schedule, step: int, length: int) -> str:
+  """What to do where the LR has begun to decay before the step; else ''."""
+  last_step = spec.phases()[-1].start
+  if step <= last_step:
+    return ''
+  try:
+    lrsched.decay_branches(spec, (last_step,), (length,))
+  except ValueError:
+    return ''  # it cannot decay from elsewhere either
+  return (
+    f'; give steps up to {last_step}, or re-warm from there with lrsched.Rewarm'
+  )
 
 
 def _corpora(

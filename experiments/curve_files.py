@@ -39,6 +39,7 @@ from experiments.logged import to_curve
 from experiments.logged import value_in
 from experiments.runs import Run
 from experiments.runs import load_runs
+from experiments.runs import parents_of
 from lrsched.laws import Curve
 from trainers.metrics import Row
 
@@ -108,13 +109,13 @@ def read_run_folders(
   LRs are those of the schedule in `config.json`.
   """
   runs = load_runs(path)
-  by_id = {run.lineage.run_id: run for run in runs}
+  parents = parents_of(runs)
   lr_name, loss_name = reading.lr or 'lr', reading.loss or 'loss'
   out = []
   for run in runs:
     train, evaluations = run.train, run.evaluations
     if losses:
-      train, evaluations = _history(run, by_id)
+      train, evaluations = _history(run, parents)
     found = {}
     for what, name, rows in (
       ('lr', lr_name, train),
@@ -139,17 +140,17 @@ def read_run_folders(
   return out
 
 
-def _history(run: Run, by_id: dict[str, Run]) -> tuple[list[Row], list[Row]]:
+def _history(run: Run, parents: dict[str, Run]) -> tuple[list[Row], list[Row]]:
   """Training rows and evaluations from step 0 on, ancestors' included."""
   parent = run.lineage.parent
   if parent is None:
     return run.train, run.evaluations
-  if parent.run_id not in by_id:
+  if run.workdir not in parents:
     raise ValueError(
       f'{run.name} branched at step {parent.step} from {parent.workdir}, which '
       'is not here; give the folder that holds both'
     )
-  train, evaluations = _history(by_id[parent.run_id], by_id)
+  train, evaluations = _history(parents[run.workdir], parents)
   return (
     [row for row in train if row['step'] < parent.step] + run.train,
     [row for row in evaluations if row['step'] <= parent.step]
@@ -237,7 +238,7 @@ def _format_of(path: pathlib.Path, reading: Reading) -> str:
     if (path / HUGGING_FACE_FILE).exists():
       return 'hugging_face'
     folders = [path, *(f for f in path.iterdir() if f.is_dir())]
-    if any((f / 'lineage.json').exists() for f in folders):
+    if any(path.rglob('lineage.json')):
       return 'run'
     if any(event_files(f) for f in folders):
       return 'tensorboard'

@@ -20,6 +20,7 @@ import rich.console
 import rich.table
 from absl import app
 from absl import flags
+from absl import logging
 
 import lrsched
 from experiments.saved_fits import saved_fit
@@ -92,6 +93,7 @@ def plot(design: laws.Design, path: pathlib.Path) -> None:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   asked = flags.FLAGS
   try:
     fit = saved_fit(asked.fit)

@@ -31,6 +31,7 @@ import rich.console
 import rich.table
 from absl import app
 from absl import flags
+from absl import logging
 
 from experiments.protocol import curves_folder
 from experiments.protocol import data_sets
@@ -162,6 +163,7 @@ def of_protocol() -> rich.table.Table:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   console = rich.console.Console()
   try:
     if flags.FLAGS.runs is not None:

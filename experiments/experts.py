@@ -33,7 +33,7 @@ def against_experts(
     runs: the folder's. The expert of a task is the only one without a parent or
       foreign weights, but for the chain's own root, that trains on its corpus
       and on no other, with the same model and tokens per update, evaluated as
-      often.
+      often. Runs of one id are repetitions: the first of them stands for all.
 
   Returns:
     Relative performance and sample efficiency of each task, NaN without an
@@ -43,9 +43,11 @@ def against_experts(
   ratios, lines = [], []
   for task, name in enumerate(chain.tasks):
     names, found = [], []
+    alone: dict[str, Run] = {}
     for run in runs:
-      if not _learnt_alone(run, chain, task):
-        continue
+      if _learnt_alone(run, chain, task):
+        alone.setdefault(run.lineage.run_id, run)
+    for run in alone.values():
       try:
         found.append(_curves(chain, task, run))
         names.append(run.name)

@@ -6,29 +6,24 @@ import base64
 import colorsys
 import io
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 import matplotlib.colors
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from experiments.run_words import data_words
+from experiments.run_words import corpus_words
 from experiments.runs import Run
-from experiments.runs import parent_id
+from experiments.runs import parents_of
 from trainers.metrics import Row
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 HUES = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
-MARKS = {'resume': ('o', 'white'), 'replace': ('D', '#f0c000')}
-MARKS |= {'fallback': ('X', '#e02020'), 'decay': ('v', '#4dc36b')}
-MARKS |= {'stop': ('s', '#8c959f')}
-BRANCHES = {'all': 'branch at', 'weights': 'weights at'}
-BRANCHES |= {'no_optimizer': 'fresh optimizer at'}
+Color = tuple[float, float, float]
 INK, FAINT = '#24292f', '#8c959f'
 STYLE: dict[Any, Any] = {
   'font.size': 9,
@@ -56,112 +51,52 @@ def curves_svg(runs: Sequence[Run]) -> str:
   """Loss over the applied LR on one step axis, as a data URI of an SVG.
 
   Training losses are faint, means over neighbouring rows where there are many;
-  evaluations are dots. A branch starts at its branch step.
+  evaluations are dots. A branch starts at its branch step. Losses on unlike
+  corpora do not compare: each main corpus has a panel of its own.
   """
+  corpora = corpus_words(runs)
+  groups: dict[str, list[tuple[Run, Color]]] = {}
+  for run, color in zip(runs, run_colors(runs), strict=True):
+    groups.setdefault(corpora[run.workdir], []).append((run, color))
   with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(10.5, 6.6), layout='constrained')
-    loss_axes, lr_axes = figure.subplots(
-      2, sharex=True, gridspec_kw={'height_ratios': (2, 1)}
+    heights = [4.4 if len(groups) == 1 else 3.3] * len(groups) + [2.2]
+    figure = Figure(figsize=(10.5, sum(heights)), layout='constrained')
+    *panels, lr_axes = figure.subplots(
+      len(heights), sharex=True, gridspec_kw={'height_ratios': heights}
     )
-    for run, color in zip(runs, run_colors(runs), strict=True):
-      loss_axes.plot(*_means(run.train, 'loss'), color=color, alpha=0.3, lw=0.7)
-      loss_axes.errorbar(
-        [row['step'] for row in run.evaluations],
-        [row['eval_loss'] for row in run.evaluations],
-        [row.get('eval_se', 0.0) for row in run.evaluations],
-        color=color,
-        marker='o',
-        ms=3.5,
-        lw=1.3,
-        label=run.name,
-      )
-      lr_axes.plot(*thinned(run.train, 'lr'), color=color, lw=1.5)
-    _set_loss_limits(loss_axes, runs)
-    loss_axes.set_ylabel('loss (nats per token)')
+    handles: list[Any] = []
+    for loss_axes, (corpus, group) in zip(panels, groups.items(), strict=True):
+      if corpus:
+        loss_axes.set_title(f'on {corpus}', loc='left', fontsize=9)
+        handles.append(Line2D([], [], ls='', label=f'on {corpus}'))
+      for run, color in group:
+        handles.append(_draw_losses(loss_axes, run, color))
+        lr_axes.plot(*lr_curve(run), color=color, lw=1.5)
+      _set_loss_limits(loss_axes, [run for run, _ in group])
+      loss_axes.set_ylabel('loss (nats per token)')
     lr_axes.set_ylabel('LR as applied')
     lr_axes.set_ylim(bottom=0)
     lr_axes.ticklabel_format(axis='y', scilimits=(-2, 3))
     lr_axes.set_xlabel('updates')
-    first, last = _extent(runs)
+    first, last = extent(runs)
     lr_axes.set_xlim(first, last + 0.01 * (last - first))
-    figure.legend(loc='outside right upper')
+    figure.legend(handles=handles, loc='outside right upper')
     return data_uri(figure)
 
 
-def lineage_svg(runs: Sequence[Run]) -> str:
-  """Which run came from which, and where, as a data URI of an SVG.
-
-  A run is a band over its steps, as high as the LR it applied; a branch leaves
-  its parent at the branch step, and goes back to step 0 if it carries the
-  weights only. The runs are in the order of `load_runs`. Where they differ in
-  their data, the names say which.
-  """
-  rows = {run.lineage.run_id: -i for i, run in enumerate(runs)}
-  peaks = _tree_peaks(runs)
-  first, last = _extent(runs)
-  # Room for the label of a branch whose parent is not here.
-  left = first - 0.2 * (last - first) * (first > 0)
-  with matplotlib.rc_context(STYLE):
-    labels = _labels(runs)
-    lines = max(label.count('\n') for label in labels)
-    height = 1.0 + (0.42 + 0.08 * lines) * len(runs)
-    figure = Figure(figsize=(10.5, height), layout='constrained')
-    axes = figure.subplots()
-    for run, color in zip(runs, run_colors(runs), strict=True):
-      y = rows[run.lineage.run_id]
-      steps, lrs = thinned(run.train, 'lr')
-      half = [0.36 * lr / peaks[run.lineage.run_id] for lr in lrs]
-      axes.fill_between(
-        steps,
-        [y - h for h in half],
-        [y + h for h in half],
-        color=color,
-        alpha=0.35,
-        lw=0,
-      )
-      axes.plot([run.start_step, run.end_step], [y, y], color=color, lw=1.8)
-      axes.plot(run.end_step, y, 'o', color=color, ms=5)
-      if run.lineage.parent is not None:
-        is_room = run.start_step - left > 0.15 * (last - left)
-        _draw_branch(axes, run, rows, color, is_room)
-      if run.evaluations:
-        axes.annotate(
-          f'{run.evaluations[-1]["eval_loss"]:.4f}',
-          (run.end_step, y),
-          (9, 0),
-          textcoords='offset points',
-          va='center',
-          fontweight='bold',
-        )
-      for event in run.lineage.events:
-        if event.kind in MARKS:
-          marker, fill = MARKS[event.kind]
-          axes.plot(event.step, y, marker, ms=7, mfc=fill, mec=INK, zorder=3)
-    axes.set_yticks(list(rows.values()), labels)
-    axes.tick_params(axis='y', length=0)
-    axes.grid(axis='y', visible=False)
-    axes.spines['left'].set_visible(False)
-    axes.set_ylim(-len(runs) + 0.35, 0.65)
-    axes.set_xlim(left, last + 0.1 * (last - first))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel('updates')
-    _add_mark_legend(figure, runs)
-    return data_uri(figure)
-
-
-def run_colors(runs: Sequence[Run]) -> list[tuple[float, float, float]]:
+def run_colors(runs: Sequence[Run]) -> list[Color]:
   """A colour per run: a hue per kind of schedule, if there are several.
 
   A branch counts as its oldest known ancestor's kind; within a kind, runs go
   from dark to light. Runs of one kind get unlike colours, or many of them an
   even range.
   """
-  by_id = {run.lineage.run_id: run for run in runs}
+  parents = parents_of(runs)
   families = []
   for run in runs:
     root = run
-    while parent_id(root) in by_id:
-      root = by_id[str(parent_id(root))]
+    while above := parents.get(root.workdir):
+      root = above
     schedule = root.config['optimizer']['schedule']
     while 'schedule' in schedule:  # the one that a `Warmup` or such is about
       schedule = schedule['schedule']
@@ -188,86 +123,25 @@ def run_colors(runs: Sequence[Run]) -> list[tuple[float, float, float]]:
   return colors
 
 
-def _draw_branch(
-  axes: Axes,
-  run: Run,
-  rows: dict[str, int],
-  color: tuple[float, float, float],
-  is_room: bool,
-) -> None:
-  """The line from the parent, and the step beside it."""
-  y, first = rows[run.lineage.run_id], run.start_step
-  assert run.lineage.parent is not None
-  step, carry = run.lineage.parent.step, run.lineage.parent.carry
-  parent_y = rows.get(run.lineage.parent.run_id)
-  if parent_y is None:
-    axes.plot(first, y, '<', color=color, ms=6)
-  else:
-    # Straight down; of weights only, back above its own band to where it is.
-    lane = y if step == first else y + 0.44
-    path = [(step, parent_y), (step, lane), (first, lane), (first, y)]
-    xs, ys = zip(*path, strict=True)
-    axes.plot(xs, ys, color=color, lw=1.2, ls=(0, (3, 2)))
-    axes.plot(step, parent_y, 'o', color=color, ms=4)
-  # Left of the branch if there is room, else behind the loss at its end.
-  axes.annotate(
-    f'{BRANCHES[carry]} {step}',
-    (first if is_room else run.end_step, y),
-    (-7 if is_room else 52, 0),
-    textcoords='offset points',
-    ha='right' if is_room else 'left',
-    va='center',
-    color=FAINT,
-    fontsize=8,
+def _draw_losses(axes: Axes, run: Run, color: Color) -> ErrorbarContainer:
+  """Training losses and evaluations; the latter are for the legend."""
+  axes.plot(*_means(run.train, 'loss'), color=color, alpha=0.3, lw=0.7)
+  return axes.errorbar(
+    [row['step'] for row in run.evaluations],
+    [row['eval_loss'] for row in run.evaluations],
+    [row.get('eval_se', 0.0) for row in run.evaluations],
+    color=color,
+    marker='o',
+    ms=3.5,
+    lw=1.3,
+    label=run.name,
   )
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
-  """The runs' names, with the data below where it is not the parent's.
-
-  Without it, if all runs have the same.
-  """
-  data = {run.lineage.run_id: data_words(run) for run in runs}
-  if len(set(data.values())) == 1:
-    return [run.name for run in runs]
-  labels = []
-  for run in runs:
-    words = data[run.lineage.run_id]
-    is_new = words != data.get(str(parent_id(run)))
-    below = textwrap.shorten(words, 36, placeholder=' ...')
-    labels.append(f'{run.name}\n{below}' if is_new else run.name)
-  return labels
-
-
-def _extent(runs: Sequence[Run]) -> tuple[int, int]:
+def extent(runs: Sequence[Run]) -> tuple[int, int]:
   """Steps at which the first run starts and the last ends, never the same."""
   first = min(run.start_step for run in runs)
   return first, max(first + 1, *(run.end_step for run in runs))
-
-
-def _tree_peaks(runs: Sequence[Run]) -> dict[str, float]:
-  """By run id: the highest LR in the run's whole tree, 1 if there is none."""
-  trees: dict[str, str] = {}
-  peaks: dict[str, float] = {}
-  for run in runs:
-    own = run.lineage.run_id
-    tree = trees[own] = trees.get(str(parent_id(run)), own)
-    peak = max((row['lr'] for row in run.train if 'lr' in row), default=0.0)
-    peaks[tree] = max(peaks.get(tree, 0.0), peak)
-  return {run_id: peaks[tree] or 1.0 for run_id, tree in trees.items()}
-
-
-def _add_mark_legend(figure: Figure, runs: Sequence[Run]) -> None:
-  kinds = {event.kind for run in runs for event in run.lineage.events}
-  handles = [
-    Line2D([], [], ls='', marker=marker, ms=7, mfc=fill, mec=INK, label=kind)
-    for kind, (marker, fill) in MARKS.items()
-    if kind in kinds
-  ]
-  if handles:
-    figure.legend(
-      handles=handles, loc='outside upper right', ncols=len(handles)
-    )
 
 
 def _set_loss_limits(axes: Axes, runs: Sequence[Run]) -> None:
@@ -276,7 +150,7 @@ def _set_loss_limits(axes: Axes, runs: Sequence[Run]) -> None:
   The differences that matter are far smaller than the fall and the noise of
   training losses, which may leave the frame.
   """
-  settled = 0.1 * _extent(runs)[1]
+  settled = 0.1 * extent(runs)[1]
 
   def losses(rows: Sequence[Row], name: str) -> list[float]:
     return [
@@ -292,6 +166,21 @@ def _set_loss_limits(axes: Axes, runs: Sequence[Run]) -> None:
     low, high = min(shown), max(shown)
     margin = 0.3 * (high - low) or 0.1
     axes.set_ylim(low - margin, high + margin)
+
+
+def lr_curve(run: Run) -> tuple[list[int], list[float]]:
+  """Steps and LRs as logged, and after the last row as scheduled, to the end.
+
+  The LR of the last update is drawn to its end; without rows there is nothing.
+  """
+  steps, lrs = thinned(run.train, 'lr')
+  last = run.end_step - 1
+  if not steps:
+    return steps, lrs
+  if steps[-1] < last:
+    steps.append(last)
+    lrs.append(float(run.schedules['schedule'](last)))
+  return [*steps, run.end_step], [*lrs, lrs[-1]]
 
 
 def thinned(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:

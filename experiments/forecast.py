@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from absl import app
 from absl import flags
+from absl import logging
 from rich.console import Console
 from rich.table import Table
 
@@ -180,6 +181,7 @@ def forecast_schedule() -> None:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   try:
     own = bool(CURVES.value or FIT.value)
     if own == bool(PROTOCOL.value):

@@ -24,6 +24,7 @@ import rich.console
 import rich.table
 from absl import app
 from absl import flags
+from absl import logging
 
 from experiments.experts import SATURATION_EVALS
 from experiments.experts import against_experts
@@ -249,6 +250,7 @@ def show(tables: Sequence[dict[str, Any]]) -> None:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(flags.FLAGS.workdir)
   try:
     runs = load_runs(workdir)

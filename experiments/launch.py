@@ -29,6 +29,7 @@ import lrsched
 from experiments.compiles import CompileCount
 from experiments.flags import load_config
 from experiments.flags import override
+from trainers.metrics import read_metrics
 from trainers.orders import STOP
 from trainers.orders import Stopped
 from trainers.train import run
@@ -80,17 +81,21 @@ def main(argv: Sequence[str]) -> None:
   logging.set_verbosity(logging.ERROR)  # of Orbax and jax; ours is printed
   compiles = CompileCount(COMPILE_CACHE.value)
   if MULTIHOST.value:
+    # Its handler would swallow a SIGTERM that comes before the run listens.
+    jax.config.update('jax_enable_preemption_service', False)
     jax.distributed.initialize()  # finds the others by the cluster's own means
+  workdir = pathlib.Path(WORKDIR.value)
   try:
-    config = override(load_config(CONFIG.value), SET.value)
     result = run(
-      config,
-      pathlib.Path(WORKDIR.value),
+      override(load_config(CONFIG.value), SET.value),
+      workdir,
       branch_from=BRANCH_FROM.value,
       carry=CARRY.value,  # type: ignore[arg-type]  # the enum checked it
       init_from=INIT_FROM.value,
       restore=RESTORE.value,  # type: ignore[arg-type]  # the enum checked it
     )
+    # A decay that was begun on an order ends elsewhere than the config says.
+    end_step = read_metrics(workdir)[1][-1]['step']
   except (ValueError, OSError, FloatingPointError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(1)
@@ -98,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
     print(stopped, file=sys.stderr)
     sys.exit(128 + STOP)  # as of a process that the signal ended
   print(
-    f'{WORKDIR.value}: step {config.total_steps}, validation loss '
+    f'{workdir}: step {end_step}, validation loss '
     f'{result.mean:.4f} +- {result.standard_error:.4f} nats/token; {compiles}'
   )
 

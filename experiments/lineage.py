@@ -18,9 +18,11 @@ import rich.text
 import rich.tree
 from absl import app
 from absl import flags
+from absl import logging
 
 import lrsched
 from experiments.run_words import branch_words
+from experiments.run_words import corpus_words
 from experiments.run_words import data_words
 from experiments.run_words import event_words
 from experiments.run_words import schedule_words
@@ -31,13 +33,14 @@ from experiments.runs import load_runs
 
 def tree_of(runs: Sequence[Run], title: str) -> rich.tree.Tree:
   """The runs to print, below a title."""
-  by_id = {run.lineage.run_id: run for run in runs}
+  by_workdir = {run.workdir: run for run in runs}
+  corpora = corpus_words(runs)
 
   def add(
     node: lrsched.Node, above: rich.tree.Tree, parent: Run | None
   ) -> None:
-    run = by_id[node.lineage.run_id]
-    below = above.add(_label(run, parent, by_id))
+    run = by_workdir[node.workdir]
+    below = above.add(_label(run, parent, corpora[run.workdir]))
     for child in node.children:
       add(child, below, run)
 
@@ -47,16 +50,13 @@ def tree_of(runs: Sequence[Run], title: str) -> rich.tree.Tree:
   return tree
 
 
-def _label(
-  run: Run, parent: Run | None, by_id: dict[str, Run]
-) -> rich.text.Text:
+def _label(run: Run, parent: Run | None, corpus: str) -> rich.text.Text:
   """Two lines, or three of a run with events: what it is, what it came to."""
-  names = {run_id: known.name for run_id, known in by_id.items()}
   label = rich.text.Text(run.name, 'bold')
-  if branch := branch_words(run, names):
+  if branch := branch_words(run, parent):
     label.append(f'  {branch}', 'not bold cyan')
   label.append(f'  {_updates(run)}', 'not bold')
-  label.append(f'  {_losses(run)}', 'not bold green')
+  label.append(f'  {_losses(run, corpus)}', 'not bold green')
   schedule = schedule_words(run, parent)
   same = parent is not None and data_words(parent) == data_words(run)
   data = '' if same else f'; {data_words(run)}'
@@ -77,7 +77,7 @@ def _updates(run: Run) -> str:
   )
 
 
-def _losses(run: Run) -> str:
+def _losses(run: Run, corpus: str) -> str:
   """The last evaluation, of each corpus if there are several."""
   if not run.evaluations:
     return 'not evaluated'
@@ -85,6 +85,7 @@ def _losses(run: Run) -> str:
   text = f'loss {last["eval_loss"]:.4f}'
   if 'eval_bits_per_byte' in last:
     text += f' = {last["eval_bits_per_byte"]:.4f} bits/byte'
+  text += corpus and f' on {corpus}'
   domains = [
     f'{name.removeprefix("eval_loss/")} {value:.4f}'
     for name, value in last.items()
@@ -95,10 +96,10 @@ def _losses(run: Run) -> str:
 
 def cost_table(runs: Sequence[Run]) -> rich.table.Table:
   """What the runs cost, with shared updates once, against each alone."""
-  by_id = {run.lineage.run_id: run for run in runs}
+  by_workdir = {run.workdir: run for run in runs}
 
   def tokens(stretch: lrsched.Stretch) -> int:
-    run = by_id[stretch.run_id]
+    run = by_workdir[stretch.workdir]
     return run.tokens_in(stretch.start_step, stretch.end_step)
 
   table = rich.table.Table(box=None, pad_edge=False, header_style='dim')
@@ -114,11 +115,11 @@ def cost_table(runs: Sequence[Run]) -> rich.table.Table:
 
 
 def remarks_of(runs: Sequence[Run]) -> list[str]:
-  """What the records leave open, with the runs' names for their ids."""
+  """What the records leave open, with the runs' names for their folders."""
   remarks = []
   for remark in forest_of(runs).remarks:
     for run in runs:
-      remark = remark.replace(f"'{run.lineage.run_id}'", run.name)
+      remark = remark.replace(repr(run.workdir), run.name)
     remarks.append(remark)
   return remarks
 
@@ -126,6 +127,7 @@ def remarks_of(runs: Sequence[Run]) -> list[str]:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   try:
     runs = load_runs(pathlib.Path(flags.FLAGS.workdir))
     tree = tree_of(runs, pathlib.Path(flags.FLAGS.workdir).resolve().name)

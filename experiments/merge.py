@@ -81,14 +81,14 @@ def coefficients_of(
   gaps = {b - a for a, b in itertools.pairwise(steps)}
   if len(steps) < 2 or min(gaps) <= 0:
     raise ValueError(
-      f'--steps must be two or more, from early to late, got {list(steps)}'
+      f'--steps must be two or more, from early to late, got {_listed(steps)}'
     )
   if decay is None:
     return [1 / len(steps)] * len(steps)
   if len(gaps) > 1:
     raise ValueError(
       '--steps must be at equal distances to stand for a decay, got distances '
-      f'{sorted(gaps)}; choose others, or --uniform'
+      f'{_listed(sorted(gaps))}; choose others, or --uniform'
     )
   return lrsched.merge_weights(decay, len(steps), final_frac).tolist()
 
@@ -185,6 +185,11 @@ def _parsed(steps: Sequence[str]) -> list[int]:
   return [int(step) for step in steps]
 
 
+def _listed(numbers: Sequence[int]) -> str:
+  """As they are given to a flag."""
+  return ','.join(map(str, numbers))
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
@@ -207,7 +212,7 @@ def main(argv: Sequence[str]) -> None:
     }
     write_weights(out, params, origin)
     shown = ', '.join(f'{c:.4g}' for c in coefficients)
-    print(f'{out}: {workdir}@{given.steps} with coefficients {shown}')
+    print(f'{out}: {workdir}@{_listed(steps)} with coefficients {shown}')
     if given.evaluate:
       print('\n'.join(comparison(workdir, saved, steps, params)))
   except (ValueError, OSError) as error:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from absl import app
 from absl import flags
+from absl import logging
 
 from experiments.protocol import curves_folder
 from experiments.protocol import data_sets
@@ -42,6 +43,7 @@ SHIPPED = Pooled(
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   try:
     pooled = pool(data_sets(curves_folder(), exclude_source=None))
   except (ValueError, OSError) as error:

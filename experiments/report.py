@@ -3,8 +3,9 @@
   python -m experiments.report --workdir=DIR
 
 writes DIR/report.html, which needs no other file. DIR is one run's folder or
-holds several. A `table.json` in DIR, with "columns", "rows" and "notes", is the
-page's first table: the result of the experiment that made the runs.
+holds several, at any depth. A `table.json` in DIR, with "columns", "rows" and
+"notes", is the page's first table: the result of the experiment that made the
+runs.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from typing import Any
 import jinja2
 from absl import app
 from absl import flags
+from absl import logging
 
 from experiments.figures import curves_svg
-from experiments.figures import lineage_svg
 from experiments.forgetting import continual_tables
 from experiments.law_figures import followed
 from experiments.law_figures import forecasts_svg
+from experiments.lineage_figure import lineage_svg
+from experiments.run_words import corpus_words
 from experiments.runs import Run
 from experiments.runs import load_runs
+from experiments.runs import parents_of
 from experiments.runs import read_json
 
 NUMBERLESS = ('-', '–', 'never')  # what a column of numbers may hold
@@ -54,7 +58,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  names = {run.lineage.run_id: run.name for run in runs}
+  parents, corpora = parents_of(runs), corpus_words(runs)
   page = environment.get_template(TEMPLATE.name).render(
     title=workdir.resolve().name,
     table=_headline(workdir / 'table.json'),
@@ -64,7 +68,10 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     continual=[
       {'title': t['title'], **_shown(t)} for t in continual_tables(runs)
     ],
-    runs=[_describe(run, names) for run in runs],
+    runs=[
+      _describe(run, parents.get(run.workdir), corpora[run.workdir])
+      for run in runs
+    ],
   )
   path = workdir / 'report.html'
   temporary = path.with_name(path.name + '.tmp')
@@ -122,17 +129,17 @@ def _cell(value: Any) -> dict[str, Any]:
   return {'text': text, 'is_number': True}
 
 
-def _describe(run: Run, names: dict[str, str]) -> dict[str, Any]:
-  """What the page says of a run; `names` are those of the known run ids."""
-  parent = run.lineage.parent
+def _describe(run: Run, parent: Run | None, corpus: str) -> dict[str, Any]:
+  """What the page says of a run; `parent` is None if it is not known."""
+  left = run.lineage.parent
   last = run.evaluations[-1] if run.evaluations else {}
   schedules = run.schedules
   return {
     'name': run.name,
     'run_id': run.lineage.run_id,
-    'parent': parent and names.get(parent.run_id, parent.run_id),
-    'parent_known': parent is not None and parent.run_id in names,
-    'branch_step': parent and parent.step,
+    'parent': parent.name if parent else left and left.run_id,
+    'parent_known': parent is not None,
+    'branch_step': left and left.step,
     'end_step': run.end_step,
     'total_steps': run.total_steps,
     'schedules': [
@@ -140,6 +147,7 @@ def _describe(run: Run, names: dict[str, str]) -> dict[str, Any]:
       for field, schedule in schedules.items()
     ],
     'eval_loss': last.get('eval_loss'),
+    'corpus': corpus,
     'eval_se': last.get('eval_se'),
     'bits_per_byte': last.get('eval_bits_per_byte'),
     'events': run.lineage.events,
@@ -150,6 +158,7 @@ def _describe(run: Run, names: dict[str, str]) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   try:
     path = write_report(pathlib.Path(flags.FLAGS.workdir))
   except ValueError as error:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import dataclasses
 import fractions
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lrsched
 from experiments.runs import Run
+from experiments.task_chains import main_of
+from experiments.task_chains import trained_on
 
 CARRIES = {'no_optimizer': 'fresh optimizer', 'weights': 'weights only'}
 MAX_CHANGES = 3
 
 
-def branch_words(run: Run, names: dict[str, str]) -> str:
-  """`parent@step`, and what was left behind; `names` are of known run ids."""
-  parent = run.lineage.parent
-  if parent is None:
+def branch_words(run: Run, parent: Run | None) -> str:
+  """`parent@step`, and what was left behind; `parent` is None if not known."""
+  left = run.lineage.parent
+  if left is None:
     return ''
-  name = names.get(parent.run_id, pathlib.Path(parent.workdir).name)
-  carried = CARRIES.get(parent.carry)
-  return f'{name}@{parent.step}' + (f', {carried}' if carried else '')
+  name = parent.name if parent else pathlib.Path(left.workdir).name
+  carried = CARRIES.get(left.carry)
+  return f'{name}@{left.step}' + (f', {carried}' if carried else '')
 
 
 def schedule_words(run: Run, parent: Run | None) -> str:
@@ -59,6 +61,33 @@ def data_words(run: Run) -> str:
     text = _share_words(left if share is None else share)
     texts.append(f'{name} {text}{part}' if len(shares) > 1 else name + part)
   return ', '.join(texts)
+
+
+def corpus_words(runs: Sequence[Run]) -> dict[str, str]:
+  """By workdir the corpus of `eval_loss`; '' of all if it is the same one.
+
+  A corpus is known by its hash. It is called as the last of the runs that has
+  it in a mixture does, else by its source; with the hash if others are called
+  so.
+  """
+  keys: dict[str, str] = {}
+  names: dict[str, str] = {}
+  sources: dict[str, str] = {}
+  for run in runs:
+    name, source = main_of(run), run.config['data']['source']
+    is_mixture = source['kind'] == 'Mixture'
+    # Runs that know no hash are told apart by the words.
+    words = name if is_mixture else _source_words(source)
+    key = keys[run.workdir] = trained_on(run).get(name, words)
+    (names if is_mixture else sources)[key] = words
+  called = sources | names
+  if len(called) == 1:
+    return dict.fromkeys(keys, '')
+  said = [*called.values()]
+  for key, words in called.items():
+    if said.count(words) > 1:
+      called[key] = f'{words} ({key[:6]})'
+  return {workdir: called[key] for workdir, key in keys.items()}
 
 
 def event_words(run: Run) -> str:
@@ -101,8 +130,8 @@ def _fields(spec: lrsched.Schedule) -> dict[str, Any]:
 
 
 def _source_words(source: dict[str, Any]) -> str:
-  """The kind of a source, and the name of its folder or file."""
-  path = source.get('path') or source.get('train_path')
+  """The kind of a source, and the name of its folder, file or text."""
+  path = source.get('path') or source.get('train_path') or source.get('name')
   kind = source['kind'].lower()
   return f'{kind} {pathlib.Path(path).name}' if path else kind
 

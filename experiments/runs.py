@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import lrsched
@@ -17,7 +18,9 @@ class Run(NamedTuple):
   """What a run folder says of its run.
 
   Attributes:
-    name: the folder's name.
+    name: the folder's path in the folder that was loaded, such as
+      `anneals/half_900_40`; of that folder itself its name.
+    workdir: the folder's whole path, as a branch records its parent's.
     lineage: the run's id, parent and events.
     config: the resolved config, as JSON values.
     train: training rows; `step` counts updates from 0.
@@ -25,6 +28,7 @@ class Run(NamedTuple):
   """
 
   name: str
+  workdir: str
   lineage: lrsched.Lineage
   config: dict[str, Any]
   train: list[Row]
@@ -77,7 +81,9 @@ class Run(NamedTuple):
 
 
 def load_runs(workdir: pathlib.Path) -> list[Run]:
-  """The run in a folder, or the runs in its subfolders, as a forest.
+  """The run in a folder, or the runs at any depth below it, as a forest.
+
+  What a run folder holds is its own, and not searched for others.
 
   Returns:
     Every run before its branches, its latest branch first: listed in this
@@ -89,30 +95,34 @@ def load_runs(workdir: pathlib.Path) -> list[Run]:
   """
   if not workdir.is_dir():
     raise ValueError(f'{workdir} is not a folder; give one that holds runs')
-  folders = [workdir, *(path for path in workdir.iterdir() if path.is_dir())]
   runs = [
-    _load(folder)
-    for folder in sorted(folders, key=_natural)
-    if (folder / 'config.json').exists() and (folder / 'lineage.json').exists()
+    _load(name, folder) for name, folder in _run_folders(workdir.resolve())
   ]
   if not runs:
     raise ValueError(
-      f'{workdir} holds no run: neither it nor a folder in it has config.json '
-      'and lineage.json; give what was --workdir of experiments.launch, or the '
-      'folder around it'
+      f'{workdir} holds no run: neither it nor a folder below it has '
+      'config.json and lineage.json; give what was --workdir of '
+      'experiments.launch, or a folder around it'
     )
-  by_id = {run.lineage.run_id: run for run in runs}
-  return [by_id[node.lineage.run_id] for node in forest_of(runs).nodes()]
+  by_workdir = {run.workdir: run for run in runs}
+  return [by_workdir[node.workdir] for node in forest_of(runs).nodes()]
 
 
 def forest_of(runs: Sequence[Run]) -> lrsched.Forest:
   """The runs as trees; raises ValueError if their records contradict."""
-  return lrsched.forest_of((run.lineage, run.end_step) for run in runs)
+  return lrsched.forest_of(
+    {run.workdir: (run.lineage, run.end_step) for run in runs}
+  )
 
 
-def parent_id(run: Run) -> str | None:
-  """The id of the run that this one branched from."""
-  return run.lineage.parent.run_id if run.lineage.parent else None
+def parents_of(runs: Sequence[Run]) -> dict[str, Run]:
+  """By a branch's workdir the run that it left, if that is among the runs."""
+  by_workdir = {run.workdir: run for run in runs}
+  return {
+    child.workdir: by_workdir[node.workdir]
+    for node in forest_of(runs).nodes()
+    for child in node.children
+  }
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -123,7 +133,26 @@ def read_json(path: pathlib.Path) -> Any:
     raise ValueError(f'{path} is not JSON: {error}') from error
 
 
-def _load(folder: pathlib.Path) -> Run:
+def _run_folders(top: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+  """Names and folders of the runs, each once, also where links lead to it."""
+  seen = set()
+  for path, names, files in os.walk(top, onerror=_refuse, followlinks=True):
+    folder = pathlib.Path(path).resolve()
+    is_run = {'config.json', 'lineage.json'} <= {*files}
+    if is_run and folder not in seen:
+      inside = pathlib.Path(path).relative_to(top).as_posix()
+      yield (top.name if inside == '.' else inside), folder
+    if is_run or folder in seen:
+      names.clear()
+    seen.add(folder)
+    names.sort(key=_natural)
+
+
+def _refuse(error: OSError) -> None:
+  raise ValueError(f'runs cannot be looked for: {error}') from error
+
+
+def _load(name: str, folder: pathlib.Path) -> Run:
   path = folder / 'lineage.json'
   try:
     lineage = lrsched.Lineage.from_dict(read_json(path))
@@ -133,10 +162,10 @@ def _load(folder: pathlib.Path) -> Run:
   has_metrics = (folder / 'metrics.jsonl').exists()
   train, evaluations = read_metrics(folder) if has_metrics else ([], [])
   config = read_json(folder / 'config.json')
-  return Run(folder.resolve().name, lineage, config, train, evaluations)
+  return Run(name, str(folder), lineage, config, train, evaluations)
 
 
-def _natural(path: pathlib.Path) -> list[tuple[int, str]]:
+def _natural(name: str) -> list[tuple[int, str]]:
   """Sorts `cosine_400` before `cosine_1600`."""
-  parts = re.split(r'(\d+)', path.name)
+  parts = re.split(r'(\d+)', name)
   return [(int(p), '') if p.isdigit() else (-1, p) for p in parts]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.runs import Run
-from experiments.runs import parent_id
+from experiments.runs import parents_of
 from trainers.metrics import Row
 
 PREFIX = 'eval_loss/'
@@ -46,16 +46,19 @@ def chains(runs: Sequence[Run]) -> tuple[list[Chain], list[str]]:
 
   A run whose end another goes on from is a part of that one's sequence.
   """
-  by_id = {run.lineage.run_id: run for run in runs}
-  parents = [run.lineage.parent for run in runs if run.lineage.parent]
-  ends = {(parent.run_id, parent.step) for parent in parents}
+  parents = parents_of(runs)
+  ends = {
+    (parents[run.workdir].workdir, run.lineage.parent.step)
+    for run in runs
+    if run.lineage.parent and run.workdir in parents
+  }
   found, lines = [], []
   for run in runs:
-    if (run.lineage.run_id, run.end_step) in ends or not corpora_of(run):
+    if (run.workdir, run.end_step) in ends or not corpora_of(run):
       continue
     path = [run]
-    while parent_id(path[0]) in by_id:
-      path.insert(0, by_id[str(parent_id(path[0]))])
+    while above := parents.get(path[0].workdir):
+      path.insert(0, above)
     try:
       tasks = list(dict.fromkeys(task_of(part) for part in path))
       if len(tasks) > 1:

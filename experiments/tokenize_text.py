@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import app
 from absl import flags
+from absl import logging
 
 from trainers.corpus import materialise
 from trainers.sources import TextFolder
@@ -96,6 +97,7 @@ def tokenize(
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}')
+  logging.set_verbosity(logging.ERROR)
   given = flags.FLAGS
   out = pathlib.Path(given.out)
   try:

@@ -6,9 +6,10 @@ set of runs cost is less than what each result would have cost alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from lrsched.lineage import Carry
 from lrsched.lineage import Lineage
 
 
@@ -16,6 +17,7 @@ class Node(NamedTuple):
   """A run and the branches that left it.
 
   Attributes:
+    workdir: the run's folder, by which it is known.
     lineage: the run's record.
     end_step: updates done; a branch that left later proves that there were
       more, and counts instead.
@@ -23,6 +25,7 @@ class Node(NamedTuple):
       parent, none crosses another.
   """
 
+  workdir: str
   lineage: Lineage
   end_step: int
   children: tuple[Node, ...]
@@ -47,7 +50,7 @@ class Forest(NamedTuple):
 class Stretch(NamedTuple):
   """Updates `start_step <= t < end_step` of one run."""
 
-  run_id: str
+  workdir: str
   start_step: int
   end_step: int
 
@@ -57,7 +60,7 @@ class Compute(NamedTuple):
 
   Attributes:
     total: every update counted once.
-    alone: by run id, what each result would have cost without the others: the
+    alone: by workdir, what each result would have cost without the others: the
       run and what it took from its ancestors. A result is a run that goes on
       after its last branch has left it, or has none.
   """
@@ -71,72 +74,87 @@ class Compute(NamedTuple):
     return sum(self.alone.values()) - self.total
 
 
-def forest_of(records: Iterable[tuple[Lineage, int]]) -> Forest:
+def forest_of(records: Mapping[str, tuple[Lineage, int]]) -> Forest:
   """The trees of runs.
 
+  A run that was repeated in another folder has the same id, and is a run of its
+  own. A branch belongs to the one in `Parent.workdir` or, if that is not among
+  them, to the first of the parent's id: all of them began alike.
+
   Args:
-    records: of each run its lineage and the updates done, in `Lineage`'s count.
+    records: by each run's workdir, its lineage and the updates done, in
+      `Lineage`'s count.
 
   Returns:
     The trees, roots in the order of the records.
 
   Raises:
-    ValueError: if two runs have one id, a run ended before it began, or runs
-      are each other's ancestors.
+    ValueError: if a run ended before it began, runs of one id have unlike
+      parents, or runs are each other's ancestors.
 
   Example:
     >>> from lrsched import Lineage, Parent
     >>> trunk = Lineage('trunk', None, ())
     >>> branch = Lineage('branch', Parent('trunk', 'runs/a', 90), ())
-    >>> tree = forest_of([(trunk, 90), (branch, 100)])
-    >>> [node.lineage.run_id for node in tree.nodes()]
-    ['trunk', 'branch']
+    >>> tree = forest_of({'runs/a': (trunk, 90), 'runs/b': (branch, 100)})
+    >>> [node.workdir for node in tree.nodes()]
+    ['runs/a', 'runs/b']
   """
-  runs: dict[str, tuple[Lineage, int]] = {}
-  for lineage, end_step in records:
-    if lineage.run_id in runs:
-      raise ValueError(
-        f'run_id must be unique, got {lineage.run_id!r} twice; is one folder a '
-        'copy of another?'
-      )
+  same: dict[str, list[str]] = {}
+  for workdir, (lineage, end_step) in records.items():
     if end_step < lineage.start_step:
       raise ValueError(
-        f'end_step of run {lineage.run_id!r} must be >= {lineage.start_step}, '
-        f'where it began, got {end_step}'
+        f'end_step of run {workdir!r} must be >= {lineage.start_step}, where '
+        f'it began, got {end_step}'
       )
-    runs[lineage.run_id] = (lineage, end_step)
-  branches: dict[str, list[Lineage]] = {run_id: [] for run_id in runs}
+    first, *_ = same.setdefault(lineage.run_id, [workdir])
+    if _origin(records[first][0]) != _origin(lineage):
+      raise ValueError(
+        f'runs {first!r} and {workdir!r} have the id {lineage.run_id!r} and '
+        'must have one parent, step and carry; one of the records is not the '
+        'one that was written'
+      )
+    if first != workdir:
+      same[lineage.run_id].append(workdir)
+  branches: dict[str, list[str]] = {workdir: [] for workdir in records}
   roots: list[str] = []
   orphans: dict[str, list[str]] = {}
-  for lineage, _ in runs.values():
+  for workdir, (lineage, _) in records.items():
     parent = lineage.parent
-    if parent is not None and parent.run_id in runs:
-      branches[parent.run_id].append(lineage)
+    if parent is not None and parent.run_id in same:
+      known = same[parent.run_id]
+      above = parent.workdir if parent.workdir in known else known[0]
+      branches[above].append(workdir)
       continue
-    roots.append(lineage.run_id)
+    roots.append(workdir)
     if parent is not None:
-      orphans.setdefault(parent.run_id, []).append(lineage.run_id)
+      orphans.setdefault(parent.run_id, []).append(workdir)
   remarks = [
     f'parent {parent!r} of {len(left)} of the runs is not among them: what '
     'came before they left it is not counted'
     for parent, left in orphans.items()
   ]
 
-  def node(run_id: str) -> Node:
-    lineage, end_step = runs[run_id]
-    leaving = sorted(branches[run_id], key=_branch_step, reverse=True)
-    if leaving and (last := _branch_step(leaving[0])) > end_step:
+  def node(workdir: str) -> Node:
+    lineage, end_step = records[workdir]
+    leaving = sorted(
+      branches[workdir],
+      key=lambda branch: _branch_step(records[branch][0]),
+      reverse=True,
+    )
+    children = tuple(node(branch) for branch in leaving)
+    last = max((_branch_step(c.lineage) for c in children), default=0)
+    if last > end_step:
       remarks.append(
-        f'run {run_id!r} is recorded to step {end_step}, but a branch left it '
+        f'run {workdir!r} is recorded to step {end_step}, but a branch left it '
         f'at {last}: it is counted to there'
       )
       end_step = last
-    children = tuple(node(branch.run_id) for branch in leaving)
-    return Node(lineage, end_step, children)
+    return Node(workdir, lineage, end_step, children)
 
-  trees = tuple(node(run_id) for run_id in roots)
-  reached = {n.lineage.run_id for root in trees for n in _walk(root)}
-  if circle := sorted(runs.keys() - reached):
+  trees = tuple(node(workdir) for workdir in roots)
+  reached = {n.workdir for root in trees for n in _walk(root)}
+  if circle := sorted(records.keys() - reached):
     raise ValueError(
       f'parent of runs {circle} leads back to themselves; one of the records '
       'is not the one that was written'
@@ -144,12 +162,12 @@ def forest_of(records: Iterable[tuple[Lineage, int]]) -> Forest:
   return Forest(trees, tuple(remarks))
 
 
-def ancestry(tree: Forest, run_id: str) -> tuple[Stretch, ...]:
+def ancestry(tree: Forest, workdir: str) -> tuple[Stretch, ...]:
   """The updates that made a run's weights, the oldest ancestor's first.
 
   Args:
     tree: the runs.
-    run_id: which of them.
+    workdir: which of them.
 
   Returns:
     One stretch for each run, up to where the next one left it, the run's own
@@ -161,20 +179,23 @@ def ancestry(tree: Forest, run_id: str) -> tuple[Stretch, ...]:
   Example:
     >>> from lrsched import Lineage, Parent
     >>> trunk = Lineage('trunk', None, ())
-    >>> branch = Lineage('branch', Parent('trunk', 'runs/a', 90), ())
-    >>> tree = forest_of([(trunk, 200), (branch, 100)])
-    >>> [tuple(stretch) for stretch in ancestry(tree, 'branch')]
-    [('trunk', 0, 90), ('branch', 90, 100)]
+    >>> branch = Lineage('branch', Parent('trunk', 'a', 90), ())
+    >>> tree = forest_of({'a': (trunk, 200), 'b': (branch, 100)})
+    >>> [tuple(stretch) for stretch in ancestry(tree, 'b')]
+    [('a', 0, 90), ('b', 90, 100)]
   """
-  nodes = {node.lineage.run_id: node for node in tree.nodes()}
-  if run_id not in nodes:
-    raise ValueError(f'run_id must be one of {sorted(nodes)}, got {run_id!r}')
-  lineage, end_step = nodes[run_id].lineage, nodes[run_id].end_step
-  stretches = [Stretch(run_id, lineage.start_step, end_step)]
-  while lineage.parent is not None and lineage.parent.run_id in nodes:
-    left_at = lineage.parent.step
-    lineage = nodes[lineage.parent.run_id].lineage
-    stretches.insert(0, Stretch(lineage.run_id, lineage.start_step, left_at))
+  nodes = {node.workdir: node for node in tree.nodes()}
+  if workdir not in nodes:
+    raise ValueError(f'workdir must be one of {sorted(nodes)}, got {workdir!r}')
+  parents = {
+    child.workdir: node for node in nodes.values() for child in node.children
+  }
+  node = nodes[workdir]
+  stretches = [Stretch(workdir, node.lineage.start_step, node.end_step)]
+  while node.workdir in parents:
+    left_at, node = _branch_step(node.lineage), parents[node.workdir]
+    own = Stretch(node.workdir, node.lineage.start_step, left_at)
+    stretches.insert(0, own)
   return tuple(stretches)
 
 
@@ -189,7 +210,8 @@ def compute_of(
   """What the runs cost, with every update counted once.
 
   An update that was made again after a kill or a fallback counts once too: the
-  count is of the updates that are in the results.
+  count is of the updates that are in the results. A run that was repeated in
+  another folder counts again.
 
   Args:
     tree: the runs. Those of parents that are not among them are not counted.
@@ -200,10 +222,10 @@ def compute_of(
     Two decays of ten updates from one trunk, of a batch of 8 sequences:
 
     >>> from lrsched import Lineage, Parent
-    >>> runs = [(Lineage('trunk', None, ()), 90)]
+    >>> runs = {'runs/trunk': (Lineage('trunk', None, ()), 90)}
     >>> for name, step in (('a', 40), ('b', 90)):
-    ...   line = Lineage(name, Parent('trunk', '', step), ())
-    ...   runs.append((line, step + 10))
+    ...   line = Lineage(name, Parent('trunk', 'runs/trunk', step), ())
+    ...   runs[name] = (line, step + 10)
     >>> compute_of(forest_of(runs))
     Compute(total=110, alone={'b': 100, 'a': 50})
     >>> compute_of(forest_of(runs), lambda s: 8 * updates_in(s)).saved
@@ -211,13 +233,13 @@ def compute_of(
   """
   total, alone = 0, {}
   for node in tree.nodes():
-    *before, own = ancestry(tree, node.lineage.run_id)
+    *before, own = ancestry(tree, node.workdir)
     total += cost(own)
     last_branch = max(
       (_branch_step(c.lineage) for c in node.children), default=0
     )
     if not node.children or node.end_step > last_branch:
-      alone[own.run_id] = sum(map(cost, before)) + cost(own)
+      alone[own.workdir] = sum(map(cost, before)) + cost(own)
   return Compute(total, alone)
 
 
@@ -227,3 +249,9 @@ def _walk(node: Node) -> list[Node]:
 
 def _branch_step(lineage: Lineage) -> int:
   return lineage.parent.step if lineage.parent is not None else 0
+
+
+def _origin(lineage: Lineage) -> tuple[str, int, Carry] | None:
+  """What the run id stands for besides the config; the folder is not in it."""
+  parent = lineage.parent
+  return parent and (parent.run_id, parent.step, parent.carry)

@@ -31,7 +31,8 @@ class Event(NamedTuple):
 
   Attributes:
     step: updates made when it happened.
-    kind: 'start', 'branch', 'resume', 'replace', 'fallback' (a damaged
+    kind: 'start', 'branch', 'resume', 'replace' (of a schedule or a length),
+      'change' (of what else may change in a run), 'fallback' (a damaged
       checkpoint was passed over), 'decay' (a decay that a command or a deadline
       began) or 'stop' (a signal ended the process).
     note: lines that say what changed.
@@ -72,7 +73,7 @@ class Lineage(NamedTuple):
   def begun_decay(self) -> Event | None:
     """The decay that runs instead of the config's schedule, if one was begun.
 
-    The latest 'decay' event; a 'replace' after it ends it.
+    The latest 'decay' event; a 'replace' after it ends it, a 'change' does not.
     """
     for event in reversed(self.events):
       if event.kind == 'replace':

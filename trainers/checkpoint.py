@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-FORMAT = 2  # of a checkpoint; raise it when an older one cannot be read
+FORMAT = 3  # of a checkpoint; raise it when an older one cannot be read
 WIDTH = 9  # digits of a step in names, so that they sort
 
 
@@ -191,9 +191,11 @@ class Saver:
   def _prune(self, last: int) -> None:
     # Later ones are damaged: the run fell back from them and will redo them.
     steps = [s for s in saved_steps(self.root) if s <= last]
-    steps = [s for s in steps if manifest_of(self.root, s).exists()]
-    steps = [s for s in steps if s not in self._keep_steps]
-    for step in steps[: -self._keep_last]:
+    sealed = [s for s in steps if manifest_of(self.root, s).exists()]
+    others = [s for s in sealed if s not in self._keep_steps]
+    # One without a manifest was being saved, or deleted, when a run was killed.
+    unsealed = [s for s in steps if s not in sealed]
+    for step in (*unsealed, *others[: -self._keep_last]):
       # The manifest first: what is half deleted must not look finished.
       manifest_of(self.root, step).unlink(missing_ok=True)
       shutil.rmtree(path_of(self.root, step), ignore_errors=True)
@@ -242,10 +244,12 @@ def load(
   if lines := _tree_diff(parts, dict(asked)):
     shown = '\n  '.join(lines[:20])
     more = f'\n  and {len(lines) - 20} more' if len(lines) > 20 else ''
-    if any(line.startswith('opt_state') for line in lines):
+    if all(line.startswith('opt_state') for line in lines):
       more += (
         '\nto leave the optimizer state behind, branch with carry=no_optimizer'
       )
+    elif any(line.startswith('params') for line in lines):
+      more += '\nthe weights are of another model: use its config.model'
     raise ValueError(
       f'{folder} holds another tree than this config makes '
       f'(saved -> asked):\n  {shown}{more}'
@@ -266,9 +270,11 @@ def _leaves(tree: Any) -> dict[str, str]:
 
 
 def _tree_diff(saved: Any, asked: Any) -> list[str]:
+  """Paths of leaves that differ; of weights first, as others follow them."""
   a, b = _leaves(saved), _leaves(asked)
-  return [
+  lines = [
     f'{name}: {a.get(name, "(absent)")} -> {b.get(name, "(absent)")}'
     for name in [*a, *(n for n in b if n not in a)]
     if a.get(name) != b.get(name)
   ]
+  return sorted(lines, key=lambda line: not line.startswith('params'))

@@ -24,6 +24,7 @@ from trainers.optimizer import Optimizer
 from trainers.optimizer import schedules_of
 from trainers.sources import Docstrings
 from trainers.sources import Source
+from trainers.suits import check_finish
 from trainers.suits import check_ramps
 from trainers.suits import check_schedule
 from trainers.views import Views
@@ -130,6 +131,10 @@ class DataConfig:
     """Sequences drawn before update `step`."""
     boundaries = self.ramp.boundaries if self.ramp else ()
     return lrsched.samples_at(step, boundaries, self.batch_sizes())
+
+  def tokens_at(self, step: int) -> int:
+    """Tokens trained on before update `step`."""
+    return self.samples_at(step) * self.seq_len
 
 
 @config
@@ -363,5 +368,9 @@ class RunConfig:
         f'must be in 0..total_steps={self.total_steps}',
       )
     for name, spec in schedules_of(self.optimizer).items():
-      check_schedule(f'optimizer.{name}', spec, self.total_steps)
-      check_ramps(f'optimizer.{name}', spec, self.data.ramp)
+      where = f'optimizer.{name}'
+      check_schedule(where, spec, self.total_steps)
+      check_ramps(where, spec, self.data.ramp)
+      check_finish(
+        where, spec, self.total_steps, self.finish, self.data.tokens_at
+      )

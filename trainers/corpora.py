@@ -32,6 +32,11 @@ def corpora_of(config: RunConfig) -> dict[str, Corpus]:
       )
   sources |= config.eval.sources
   if config.gere is not None:
+    if GERE in sources:
+      raise ValueError(
+        f'the name {GERE!r} is that of what GeRe replays, got another corpus '
+        'under it; choose another name'
+      )
     sources[GERE] = config.gere.source
   cache = config.data.cache_dir
   return {name: materialise(source, cache) for name, source in sources.items()}

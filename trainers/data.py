@@ -24,6 +24,9 @@ from trainers.mixture import apportioned
 from trainers.mixture import exact
 from trainers.mixture import shares_at
 
+# The position of a run that goes on from none.
+_NOTHING_READ: dict[str, Any] = {'drawn': {}, 'owed': {}, 'shares': None}
+
 
 def _windows(path: str, dtype: str, seq_len: int) -> np.ndarray:
   """All windows as one view of the file, [n, seq_len + 1]; nothing is read."""
@@ -69,6 +72,43 @@ def streams_of(
   }
 
 
+def begun_anew(
+  position: Mapping[str, Any] | None,
+  streams: Mapping[str, str],
+  source: Mapping[str, Any],
+) -> list[str]:
+  """The domains that a branch reads from their beginning, in their order.
+
+  Those whose stream no run of the lineage has read, and those with
+  `from_start`; but a branch of the same mixture goes on where its parent stood,
+  or it would not be the run that had, say, the decay.
+
+  Args:
+    position: of the checkpoint that the branch begins at; None if it takes
+      nothing of the data along.
+    streams: of the branch's data, by domain: `streams_of`.
+    source: `DataConfig.source` as JSON values.
+  """
+  saved = position or _NOTHING_READ
+  same = saved['shares'] == _shares(streams, source)
+  domains = source.get('domains', {})
+  again = {n for n, d in domains.items() if d['from_start'] and not same}
+  return [
+    n for n, k in streams.items() if n in again or k not in saved['drawn']
+  ]
+
+
+def _shares(
+  streams: Mapping[str, str], source: Mapping[str, Any]
+) -> dict[str, Any]:
+  """What tells that a saved position is one of this mixture's."""
+  domains = source.get('domains', {})
+  return {
+    name: [stream, domains[name]['share'] if domains else None]
+    for name, stream in streams.items()
+  }
+
+
 class Batches:
   """The batches of a run: which windows of which corpus, in which order.
 
@@ -83,9 +123,8 @@ class Batches:
     config: sequence length, batch sizes, shares and seed.
     position: of the checkpoint that the run goes on from; None for a new run.
       A stream in it (a corpus, cut and ordered alike) goes on where it stood,
-      under whatever name; what is owed counts only if the shares are the same.
-    is_branch: whether this is a new run from that checkpoint, so that domains
-      with `from_start` begin anew.
+      under whatever name; what is owed counts only if the mixture is the same,
+      and domains with `from_start` begin anew only if it is another.
     process_index: which share of each batch is read here, from 0.
     process_count: number of shares.
 
@@ -100,7 +139,6 @@ class Batches:
     config: DataConfig,
     position: Mapping[str, Any] | None = None,
     *,
-    is_branch: bool = False,
     process_index: int = 0,
     process_count: int = 1,
   ):
@@ -129,23 +167,16 @@ class Batches:
         f'Mixture.domains must be different corpora, got {[*self._domains]}, '
         'of which two hold the same text; drop one.'
       )
-    saved = position or {'drawn': {}, 'owed': {}, 'shares': None}
+    source = to_dict(config.source)
+    self._shares = _shares(self._keys, source)
+    saved = position or _NOTHING_READ
     self._drawn: dict[str, int] = dict(saved['drawn'])
-    same = saved['shares'] == self._shares()
-    for name, domain in self._domains.items():
-      key = self._keys[name]
-      if key not in self._drawn or (domain.from_start and is_branch):
-        self._drawn[key] = 0
+    for name in begun_anew(position, self._keys, source):
+      self._drawn[self._keys[name]] = 0
+    same = saved['shares'] == self._shares
     self._owed = {
       name: Fraction(saved['owed'][name]) if same else Fraction(0)
       for name in self._domains
-    }
-
-  def _shares(self) -> dict[str, Any]:
-    """What tells that a saved position is one of this mixture's."""
-    return {
-      name: [self._keys[name], to_dict(domain.share)]
-      for name, domain in self._domains.items()
     }
 
   def next(self, step: int) -> np.ndarray:
@@ -181,8 +212,12 @@ class Batches:
     return {
       'drawn': dict(self._drawn),
       'owed': {name: str(owed) for name, owed in self._owed.items()},
-      'shares': self._shares(),
+      'shares': self._shares,
     }
+
+  def windows(self) -> dict[str, int]:
+    """By domain: sequences in one pass over it."""
+    return {name: stream.n_windows for name, stream in self._streams.items()}
 
   def epochs(self) -> dict[str, float]:
     """By domain: passes over its windows so far."""

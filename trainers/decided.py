@@ -12,6 +12,7 @@ from typing import Any
 import lrsched
 from trainers.config import RunConfig
 from trainers.fields import to_dict
+from trainers.finish import Finish
 from trainers.optimizer import Schedules
 from trainers.optimizer import with_schedules
 
@@ -29,8 +30,15 @@ def decided(
     name: _decayed(value, event.step, decay_steps)
     for name, value in resolved['optimizer'].items()
   }
-  changed = {'optimizer': optimizer | {'schedule': event.spec}}
-  return resolved | changed | {'total_steps': end_step}
+  kept = resolved['checkpoint']['keep_steps']
+  return resolved | {
+    'optimizer': optimizer | {'schedule': event.spec},
+    'total_steps': end_step,
+    # Steps to keep after the end do not come any more.
+    'checkpoint': resolved['checkpoint']
+    | {'keep_steps': [step for step in kept if step <= (end_step or 0)]},
+    'finish': to_dict(Finish()),  # it is spent
+  }
 
 
 def _decayed(value: Any, step: int, decay_steps: int) -> Any:
@@ -50,8 +58,13 @@ def as_decided(config: RunConfig, lineage: lrsched.Lineage) -> RunConfig:
     return config
   runs = decided(to_dict(config), lineage)
   optimizer = with_schedules(config.optimizer, schedules_in(runs))
+  keep_steps = tuple(runs['checkpoint']['keep_steps'])
   return dataclasses.replace(
-    config, optimizer=optimizer, total_steps=runs['total_steps']
+    config,
+    optimizer=optimizer,
+    total_steps=runs['total_steps'],
+    checkpoint=dataclasses.replace(config.checkpoint, keep_steps=keep_steps),
+    finish=Finish(),
   )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import datetime
 import time
 from collections.abc import Callable
@@ -9,18 +10,21 @@ from collections.abc import Callable
 from trainers.fields import config
 from trainers.fields import require
 
+now = time.time  # seconds of the epoch
 # Time per update is measured over the run so far, evaluations and checkpoints
 # included; a decay begins early enough for this much more.
 MARGIN = 1.05
+
+TokensAt = Callable[[int], int]  # tokens before an update
 
 
 @config
 class Finish:
   """A decay that ends with a budget, or begins on an order.
 
-  The run's schedule must be one whose decay can begin early, such as WSD; its
-  own end is the latest. An order (SIGUSR1, or a file `decay` in the run's
-  folder) begins the decay at the next update, whatever the budget.
+  With a budget, the run's schedules must be such whose decay can begin early,
+  as WSD; their own end is the latest. An order (SIGUSR1, or a file `decay` in
+  the run's folder) begins the decay at the next update, whatever the budget.
 
   Attributes:
     decay_steps: length of the decay; None for `decay_frac`.
@@ -66,22 +70,36 @@ class Finish:
     require(moment.tzinfo is not None, 'Finish.by_time', self.by_time, rule)
     return moment.timestamp()
 
-  def decay_steps_at(self, step: int) -> int:
-    """Length of a decay that begins at update `step`."""
+  def is_over(self, step: int, tokens_at: TokensAt) -> bool:
+    """Whether a run of so many updates is beyond `by_step` or `by_tokens`."""
+    late = self.by_step is not None and step > self.by_step
+    return late or (
+      self.by_tokens is not None and tokens_at(step) > self.by_tokens
+    )
+
+  def asked_steps_at(self, step: int) -> int:
+    """Length that a decay from update `step` on is asked to have."""
     return self.decay_steps or max(1, round(self.decay_frac * step))
 
-  def is_last_chance(self, step: int, tokens_at: Callable[[int], int]) -> bool:
+  def decay_steps_at(self, step: int, tokens_at: TokensAt) -> int:
+    """Length of a decay that begins at update `step`.
+
+    As asked, but no more than `by_step` and `by_tokens` leave, which is less
+    where a decay could not begin in time, as in a warmup.
+    """
+    lengths = range(1, self.asked_steps_at(step) + 1)
+    over = lambda length: self.is_over(step + length, tokens_at)
+    return max(1, bisect.bisect_left(lengths, True, key=over))
+
+  def is_last_chance(self, step: int, tokens_at: TokensAt) -> bool:
     """Whether a decay from the update after `step` on would be too late.
 
     Args:
       step: the next update.
       tokens_at: tokens before an update.
     """
-    end = step + 1 + self.decay_steps_at(step + 1)
-    late = self.by_step is not None and end > self.by_step
-    return late or (
-      self.by_tokens is not None and tokens_at(end) > self.by_tokens
-    )
+    end = step + 1 + self.asked_steps_at(step + 1)
+    return self.is_over(end, tokens_at)
 
   def is_late_by_clock(self, step: int, pace: Pace, every_steps: int) -> bool:
     """The same for `by_time` and `by_device_hours`, by this process's clock.
@@ -93,33 +111,57 @@ class Finish:
     """
     if pace.seconds_per_update is None:
       return False
-    updates = every_steps + self.decay_steps_at(step + every_steps)
+    updates = every_steps + self.asked_steps_at(step + every_steps)
     seconds = updates * pace.seconds_per_update * MARGIN
-    if time.time() + seconds > self.deadline():
+    if now() + seconds > self.deadline():
       return True
     if self.by_device_hours is None:
       return False
-    hours = (pace.seconds() + seconds) / 3600 * pace.n_devices
-    return hours > self.by_device_hours
+    device_seconds = pace.device_seconds() + seconds * pace.n_devices
+    return device_seconds > 3600 * self.by_device_hours
+
+
+def check_left(
+  finish: Finish, step: int, tokens_at: TokensAt, is_fresh: bool
+) -> None:
+  """Raises ValueError if a run that goes on from `step` has nothing left.
+
+  Args:
+    finish: its budget.
+    step: updates done.
+    tokens_at: tokens before an update.
+    is_fresh: whether the run begins here. One that goes on may be late, as it
+      was stopped too long: it decays as soon as it can.
+  """
+  if finish.is_over(step + 1, tokens_at):
+    raise ValueError(
+      f'{finish}: nothing is left after {step} updates, {tokens_at(step)} '
+      'tokens; raise Finish.by_step or by_tokens'
+    )
+  if is_fresh and now() > finish.deadline():
+    raise ValueError(
+      f'Finish.by_time must be in the future, got {finish.by_time!r}'
+    )
 
 
 class Pace:
   """How long a run has trained, and what an update takes.
 
   Args:
-    seconds_before: that earlier launches of the run trained.
-    n_devices: of the run.
+    device_seconds_before: seconds times devices of earlier launches of the run,
+      which may have had other devices.
+    n_devices: of this launch.
   """
 
-  def __init__(self, seconds_before: float, n_devices: int):
-    self._before, self._began = seconds_before, time.monotonic()
+  def __init__(self, device_seconds_before: float, n_devices: int):
+    self._before, self._began = device_seconds_before, time.monotonic()
     self._since: tuple[int, float] | None = None
     self.n_devices = n_devices
     self.seconds_per_update: float | None = None
 
-  def seconds(self) -> float:
-    """Trained so far, over all launches."""
-    return self._before + time.monotonic() - self._began
+  def device_seconds(self) -> float:
+    """Seconds times devices so far, over all launches."""
+    return self._before + (time.monotonic() - self._began) * self.n_devices
 
   def mark(self, step: int) -> None:
     """Update `step` is next; the first mark comes after the compilation."""

@@ -7,7 +7,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -82,8 +82,10 @@ class Log:
     known = (flops for name, flops in PEAK_FLOPS.items() if name in kind)
     self._peak_flops = config.log.peak_flops_per_device or next(known, None)
     self._late: tuple[int, dict[str, jax.Array]] | None = None
-    # Where the clock of tokens/s last started; not before the step is compiled.
+    # Updates done, and seconds trained, at the last row; none before the first,
+    # which waits for the compilation.
     self._since: tuple[int, float] | None = None
+    self._paused_s = 0.0
     self._writer = self._progress = None
     self._stack = contextlib.ExitStack()
     if jax.process_index() == 0:
@@ -114,6 +116,18 @@ class Log:
     if late is not None and late[0] % self._config.log.every_steps == 0:
       self._write_train(*late)
 
+  @contextlib.contextmanager
+  def pause(self, done: int) -> Iterator[None]:
+    """Around an evaluation or a save: its time is not in tokens/s.
+
+    First it writes what is due of `done` updates, for which it waits until the
+    devices have made the last of them.
+    """
+    self.flush(done)
+    began = time.monotonic()
+    yield
+    self._paused_s += time.monotonic() - began
+
   def flush(self, done: int) -> None:
     """Writes what is due before a checkpoint of `done` updates is saved."""
     if self._late is None:
@@ -143,7 +157,7 @@ class Log:
     expected: Mapping[str, float],
     epochs: Mapping[str, float],
   ) -> None:
-    """Writes an evaluation.
+    """Writes an evaluation; it was made inside `pause`.
 
     Args:
       done: updates done.
@@ -170,7 +184,6 @@ class Log:
     self._save(eval_file(self._workdir, done), results[main])
     self._write(done, row)
     _check_finite(done, row)
-    self._since = (done, time.monotonic())
 
   def _row_of(
     self, name: str, result: EvalResult, suffix: str
@@ -214,12 +227,12 @@ class Log:
     # A jitted function returns its dict sorted; the loss reads better first.
     row = {'loss': values.pop('loss'), **values}
     _check_finite(step, row)
-    since, self._since = self._since, (step + 1, time.monotonic())
-    if since is not None and step + 1 > since[0]:
+    trained_s = time.monotonic() - self._paused_s
+    since, self._since = self._since, (step + 1, trained_s)
+    if since is not None:
       data = self._config.data
       sequences = data.samples_at(step + 1) - data.samples_at(since[0])
-      seconds = self._since[1] - since[1]
-      tokens_per_s = sequences * data.seq_len / seconds
+      tokens_per_s = sequences * data.seq_len / (trained_s - since[1])
       row['tokens_per_s'] = tokens_per_s
       if self._peak_flops is not None:
         flops_per_s = tokens_per_s * self._flops_per_token

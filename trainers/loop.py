@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 import sys
@@ -17,6 +16,7 @@ import lrsched
 from trainers import checkpoint
 from trainers.config import RunConfig
 from trainers.data import Batches
+from trainers.decided import as_decided
 from trainers.evaluate import EvalResult
 from trainers.evaluate import averages_of
 from trainers.evaluate import evaluate
@@ -28,9 +28,9 @@ from trainers.fixed_set import replay_batch
 from trainers.forecaster import Forecaster
 from trainers.log import Log
 from trainers.optimizer import schedules_of
-from trainers.optimizer import with_schedules
 from trainers.orders import Orders
 from trainers.orders import Stopped
+from trainers.outline import event_lines
 from trainers.train_step import TrainState
 from trainers.train_step import place_batch
 from trainers.train_step import schedule_arrays
@@ -91,12 +91,15 @@ def train(
   evaluation = _evaluation(config, parts)
   schedules = schedule_arrays(schedules_of(config.optimizer))
   is_decaying = lineage.begun_decay is not None
+  tokens_at = config.data.tokens_at
+  is_over = config.finish.is_over(config.total_steps, tokens_at)
   if is_decaying:
     parts.orders.follow()  # killed between the record and this
   result, done = None, first_step
   parts.saver.last_step = first_step  # saved, or what the run goes on from
   if not parts.evaluated:
-    result = evaluation(done, state, {})
+    with parts.log.pause(done):
+      result = evaluation(done, state, {})
     if result is None:
       _stop(parts, lineage, done, state)
   while done < config.total_steps:
@@ -105,7 +108,7 @@ def train(
     )
     order = parts.orders.poll(done, is_late)
     if not is_decaying and (
-      order.decay or config.finish.is_last_chance(done, _tokens_at(config))
+      order.decay or (is_over and config.finish.is_last_chance(done, tokens_at))
     ):
       begun = _begin_decay(config, parts, lineage, done, order.decay_steps)
       if begun is not None:
@@ -125,7 +128,8 @@ def train(
     done += 1
     parts.pace.mark(done)
     if _is_due(config, done, config.eval.every_steps):
-      result = evaluation(done, state, metrics)
+      with parts.log.pause(done):
+        result = evaluation(done, state, metrics)
       if result is None:
         _stop(parts, lineage, done, state)
     if _is_due(config, done, config.checkpoint.every_steps):
@@ -144,10 +148,6 @@ def is_due(config: RunConfig, step: int) -> bool:
 def _is_due(config: RunConfig, step: int, every: int) -> bool:
   keep, last = config.checkpoint.keep_steps, config.total_steps
   return step % every == 0 or step in keep or step == last
-
-
-def _tokens_at(config: RunConfig) -> Callable[[int], int]:
-  return lambda step: config.data.samples_at(step) * config.data.seq_len
 
 
 def _extras(config: RunConfig, parts: Parts, step: int) -> dict[str, Any]:
@@ -209,8 +209,8 @@ def _evaluation(
 def _save(
   parts: Parts, lineage: lrsched.Lineage, done: int, state: TrainState
 ) -> None:
-  parts.log.flush(done)
-  parts.saver.save(done, state, metadata_of(parts, lineage))
+  with parts.log.pause(done):
+    parts.saver.save(done, state, metadata_of(parts, lineage))
 
 
 def metadata_of(parts: Parts, lineage: lrsched.Lineage) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def metadata_of(parts: Parts, lineage: lrsched.Lineage) -> dict[str, Any]:
   metadata = parts.metadata | {
     'lineage': lineage.to_dict(),
     'data': parts.batches.position(),
-    'seconds': parts.pace.seconds(),
+    'device_seconds': parts.pace.device_seconds(),
   }
   if parts.forecaster is not None:
     metadata['forecast'] = parts.forecaster.record()
@@ -256,41 +256,32 @@ def _begin_decay(
   The record is durable before the first update that follows it, so a run that
   is killed later decays again from the same update on.
   """
-  length = decay_steps or config.finish.decay_steps_at(step)
-  specs = schedules_of(config.optimizer)
+  old, tokens_at = config.optimizer.schedule, config.data.tokens_at
+  length = decay_steps or config.finish.decay_steps_at(step, tokens_at)
   try:
-    branches = {
-      name: lrsched.decay_branches(spec, (step,), (length,)).branches[0]
-      for name, spec in specs.items()
-    }
-    decayed = {name: branch.spec for name, branch in branches.items()}
-    optimizer = with_schedules(config.optimizer, decayed)
-    end_step = branches['schedule'].end_step
-    changed = dataclasses.replace(
-      config, optimizer=optimizer, total_steps=end_step
-    )
+    [branch] = lrsched.decay_branches(old, (step,), (length,)).branches
+    plan = lrsched.plan_restore(old, step, branch.spec, 'replace')
+    # What it takes depends on the machine, so it is not part of the record.
+    spec = lrsched.to_dict(branch.spec)
+    lineage = lineage.recorded(step, 'decay', plan.diff, spec)
+    changed = as_decided(config, lineage)
   except ValueError as error:
     why = f'{parts.workdir}: no decay at step {step} yet: {error}'
     parts.orders.refuse('decay', why)
     return None
-  plan = lrsched.plan_restore(
-    specs['schedule'], step, decayed['schedule'], 'replace'
-  )
-  tokens = _tokens_at(changed)(end_step) - _tokens_at(changed)(step)
+  end_step = changed.total_steps
+  tokens = tokens_at(end_step) - tokens_at(step)
   seconds = parts.pace.seconds_per_update
   cost = f'decay of {end_step - step} updates, {tokens} tokens'
   if seconds is not None:
     about = (end_step - step) * seconds
     cost += f', about {about:.0f} s at the pace so far'
   if jax.process_index() == 0:
-    for line in (cost, *plan.diff):
-      print(f'{parts.workdir}: decay at {step}: {line}', file=sys.stderr)
-  # What it takes depends on the machine, so it is not part of the record.
-  spec = lrsched.to_dict(decayed['schedule'])
-  lineage = lineage.recorded(step, 'decay', plan.diff, spec)
+    text = '\n  '.join((*event_lines(lineage.events[-1]), cost))
+    print(f'{parts.workdir}: {text}', file=sys.stderr)
   write_lineage(parts.workdir, lineage)
   parts.orders.follow()
   if parts.forecaster is not None:
-    parts.forecaster.follow(decayed['schedule'], end_step)
+    parts.forecaster.follow(branch.spec, end_step)
   parts.log.total_steps = end_step
   return changed, lineage

@@ -229,7 +229,7 @@ class Progress:
     name: str,
     stream: TextIO | None = None,
   ):
-    """Starts the clock of the estimated time left.
+    """Shows the bar, if there is one.
 
     Args:
       total_steps: updates of the whole run.
@@ -237,9 +237,10 @@ class Progress:
       name: what to call the run.
       stream: where to show it; standard error unless given.
     """
-    self._total_steps, self._start_step = total_steps, start_step
-    self._name = name
-    self._began = time.monotonic()
+    self._total_steps, self._name = total_steps, name
+    # The clock of the time left: started by the first row, so that it does not
+    # count the compilation.
+    self._since: tuple[int, float] | None = None
     self._shown_at = -math.inf  # when the last line was
     self._stream = sys.stderr if stream is None else stream
     self._bar: rich.progress.Progress | None = None
@@ -276,7 +277,7 @@ class Progress:
     shown = '  '.join(
       text.format(values[key]) for key, text in _SHOWN.items() if key in values
     )
-    shown += f'  eta {self._left(done)}'
+    shown += self._eta(done)
     if self._bar is None:
       if time.monotonic() - self._shown_at >= LINE_EVERY_S:
         self._shown_at = time.monotonic()
@@ -307,13 +308,21 @@ class Progress:
   def _count(self, done: int) -> str:
     return f'{done:>{len(str(self._total_steps))}}/{self._total_steps}'
 
-  def _left(self, done: int) -> str:
-    rate = (time.monotonic() - self._began) / max(done - self._start_step, 1)
-    minutes, seconds = divmod(round(rate * (self._total_steps - done)), 60)
+  def _eta(self, done: int) -> str:
+    """The time left, evaluations and checkpoints included; '' at first."""
+    now = time.monotonic()
+    if self._since is None:
+      self._since = (done, now)
+    first, began = self._since
+    if done == first:
+      return ''
+    seconds_per_update = (now - began) / (done - first)
+    left = round(seconds_per_update * (self._total_steps - done))
+    minutes, seconds = divmod(left, 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
-      return f'{hours}:{minutes:02}:{seconds:02}'
-    return f'{minutes}:{seconds:02}'
+      return f'  eta {hours}:{minutes:02}:{seconds:02}'
+    return f'  eta {minutes}:{seconds:02}'
 
 
 _SHOWN = {
@@ -324,15 +333,24 @@ _SHOWN = {
 
 
 def _evaluation_text(values: Mapping[str, float]) -> str:
-  text = f'eval loss {values["eval_loss"]:.4f}'
+  """The main corpus with its averages, then the others."""
+  losses = {
+    name.removeprefix('eval_loss/'): value
+    for name, value in values.items()
+    if name.startswith('eval_loss/')
+  }
+  main = next(iter(losses), None)  # named only if there are several
+  text = 'eval loss' if main is None else f'eval loss ({main})'
+  text += f' {values["eval_loss"]:.4f}'
   if 'eval_se' in values:
     text += f' ± {values["eval_se"]:.4f}'
   if 'eval_bits_per_byte' in values:
     text += f', {values["eval_bits_per_byte"]:.4f} bits/byte'
   for name, value in values.items():
-    if name.startswith('eval_loss/'):
-      text += f', {name.removeprefix("eval_loss/")} {value:.4f}'
-  return text
+    if name.endswith('_eval_loss'):
+      text += f', {name.removesuffix("_eval_loss")} {value:.4f}'
+  others = [f'{n} {value:.4f}' for n, value in losses.items() if n != main]
+  return '; '.join([text, ', '.join(others)] if others else [text])
 
 
 def _values(row: Row) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """Batches of several corpora in exact shares, which may change over a run.
 
-A batch of `B` sequences holds whole sequences of each domain. Shares are exact
-decimals, so what is owed to a domain after any number of updates is an exact
-fraction, and what it got is never a whole sequence off.
+A batch of `B` sequences holds whole sequences of each domain, `B` in all.
+Shares are exact decimals, so what is owed to a domain after any number of
+updates is an exact fraction: less than a sequence if shares are constant or
+domains three at most. If shares of more domains change, one can fall further
+behind, as `apportioned` says.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ class Domain:
       for what the other domains leave, which exactly one domain must take.
     subset: share of the corpus's windows that is used, the same ones in every
       epoch: several epochs of a part instead of one of the whole.
-    from_start: read a corpus that the run has seen before again from its first
-      batch, in the same order; otherwise it goes on where it stood.
+    from_start: where a branch begins, read a corpus that the run has seen
+      before again from its first batch, in the same order; otherwise it goes on
+      where it stood. A branch of the same mixture, such as a decay, goes on in
+      any case.
   """
 
   source: Source
@@ -149,10 +153,24 @@ def apportioned(
   """How many sequences of a batch each domain gives.
 
   A domain that is owed `e` from before is due `d = e + share * size`. It gives
-  `floor(d)` at least and `ceil(d)` at most, so what it is owed after the batch
-  stays between -1 and 1; the sequences left over go to the domains that would
-  otherwise be a whole one behind first (the rule of Tijdeman's chairman
-  assignment problem, Discrete Mathematics 32, 1980).
+  `floor(d)`, or none if it is ahead and `d < 0`; the sequences left over go to
+  the domains that are due more and would be a whole one behind first, those of
+  share 0 last (the rule of Tijdeman's chairman assignment problem, Discrete
+  Mathematics 32, 1980). If several domains were ahead when their shares fell,
+  more can be due than the batch has room for: then the domains that are left
+  least behind give way, by a sequence at a time.
+
+  What `k` domains are owed after a batch, in sequences, from 0 at first:
+
+  - more than -1, whatever the shares, as none gives more than `ceil(d)`; since
+    it sums to 0, less than `k - 1`;
+  - less than 1 at constant shares, as some order of the sequences keeps to it
+    (Tijdeman's theorem) and the earliest deadline first finds one;
+  - less than 1 for `k <= 3`, whatever the shares: too much is due only if those
+    ahead are so by a whole sequence together, and two are behind;
+  - else, if shares change, at most 1.4 in 28,000 random runs; in searches for
+    the worst, 1.5 for four domains, and for twelve 1.6 with linear knots and
+    2.1 with shares that end in one update.
 
   Args:
     owed: by domain, sequences due from the batches before; they sum to 0.
@@ -165,21 +183,28 @@ def apportioned(
   Example:
     >>> fifth = {'old': Fraction(1, 5), 'new': Fraction(4, 5)}
     >>> apportioned({'old': Fraction(0), 'new': Fraction(0)}, fifth, 8)
-    {'old': 2, 'new': 6}
-    >>> apportioned(
-    ...   {'old': Fraction(-2, 5), 'new': Fraction(2, 5)}, fifth, 8
-    ... )
     {'old': 1, 'new': 7}
+    >>> apportioned(
+    ...   {'old': Fraction(3, 5), 'new': Fraction(-3, 5)}, fifth, 8
+    ... )
+    {'old': 2, 'new': 6}
   """
   due = {name: owed[name] + shares[name] * size for name in shares}
   counts = {name: max(0, math.floor(due[name])) for name in shares}
 
-  def deadline(name: str) -> Fraction:
-    """Batches, in sequences, until the domain would be one behind."""
-    return (1 - due[name] + counts[name]) / shares[name]
+  def behind(name: str) -> Fraction:
+    return due[name] - counts[name]
 
-  waiting = [n for n in shares if due[n] > counts[n] and shares[n] > 0]
+  def deadline(name: str) -> Fraction | float:
+    """Batches, in sequences, until the domain would be one behind."""
+    share = shares[name]
+    return (1 - behind(name)) / share if share else math.inf
+
+  waiting = sorted((n for n in shares if behind(n) > 0), key=deadline)
   left = size - sum(counts.values())
-  for name in sorted(waiting, key=deadline)[:left]:
+  for name in waiting[: max(left, 0)]:
     counts[name] += 1
+  for _ in range(-left):
+    counts[min((n for n in shares if counts[n]), key=behind)] -= 1
+  assert sum(counts.values()) == size, (owed, shares, size)
   return counts

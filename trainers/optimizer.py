@@ -125,11 +125,14 @@ class Optax:
       ) from error
     _check_common(self)
     try:
-      _named(self)
+      tx = _named(self)
+      # One update: line searches want the loss as well, which no step gives.
+      matrix = jax.ShapeDtypeStruct((2, 2), 'float32')
+      jax.eval_shape(lambda x: tx.update(x, tx.init(x), x), matrix)
     except (AttributeError, TypeError) as error:
       raise ValueError(
         f'Optax(name={self.name!r}, arguments={self.arguments!r}) is not a '
-        f'call that optax takes: {error}'
+        f'call that optax takes, or not an optimizer of gradients: {error}'
       ) from error
 
 

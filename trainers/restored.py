@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ import lrsched
 from lrsched import laws
 from trainers import checkpoint
 from trainers.config import RunConfig
+from trainers.decided import decided
 from trainers.fields import to_dict
 from trainers.optimizer import Muon
 from trainers.start import Start
@@ -45,8 +47,9 @@ def restored_state(config: RunConfig, mesh: Mesh, start: Start) -> TrainState:
       naming the paths.
   """
   assert start.root is not None
+  assert start.metadata is not None
   abstract = abstract_state(config, mesh)
-  trained = checkpoint.load_metadata(start.root, start.load_step)['config']
+  trained = start.metadata['config']
   asked = {'params': abstract.params}
   if start.carry != 'weights':
     same_lawa = trained['lawa'] == to_dict(config.lawa)
@@ -72,10 +75,10 @@ def restored_state(config: RunConfig, mesh: Mesh, start: Start) -> TrainState:
     if value is not None and name not in loaded
   ]
   if missing:
-    anew = _anew(config, mesh, loaded['params'], start.step)
-    loaded |= {name: getattr(anew, name) for name in missing}
+    loaded |= _anew(config, mesh, loaded['params'], start.step, missing)
     if 'track' in missing and start.carry != 'weights':
-      loaded['track'] = _track_of(trained, start.step, mesh)
+      past = lrsched.Lineage.from_dict(start.metadata['lineage'])
+      loaded['track'] = _track_of(decided(trained, past), start.step, mesh)
   return abstract._replace(**loaded)
 
 
@@ -98,7 +101,10 @@ def state_from_file(config: RunConfig, mesh: Mesh, path: str) -> TrainState:
     with np.load(path, allow_pickle=False) as file:
       found = {n: file[n] for n in file.files if not n.startswith('_')}
   except (OSError, ValueError) as error:
-    raise ValueError(f'--init_from: {path} is not an .npz: {error}') from error
+    raise ValueError(
+      f'--init_from must be an .npz of arrays by parameter path, such as '
+      f'experiments.merge writes, got {path}, which cannot be read as one'
+    ) from error
   paths, tree = jax.tree_util.tree_flatten_with_path(abstract)
   wanted = {
     jax.tree_util.keystr(where, simple=True, separator='/'): leaf
@@ -123,7 +129,8 @@ def state_from_file(config: RunConfig, mesh: Mesh, path: str) -> TrainState:
     for name, leaf in wanted.items()
   ]
   params = jax.tree.unflatten(tree, arrays)
-  return _anew(config, mesh, params, 0)
+  anew = _anew(config, mesh, params, 0, TrainState._fields)
+  return TrainState(**anew)
 
 
 def _shape(array: Any) -> str:
@@ -134,10 +141,18 @@ def _shardings(tree: Any) -> Any:
   return jax.tree.map(lambda x: x.sharding, tree)
 
 
-def _anew(config: RunConfig, mesh: Mesh, params: Any, step: int) -> TrainState:
-  """A new state around weights, whose next update is `step`."""
-  make = lambda params, step: state_of(config, params, step)
-  shardings = _shardings(abstract_state(config, mesh))
+def _anew(
+  config: RunConfig, mesh: Mesh, params: Any, step: int, names: Sequence[str]
+) -> dict[str, Any]:
+  """Fields of a new state around weights, whose next update is `step`."""
+
+  # Only what is asked for takes memory beside what is loaded.
+  def make(params: Any, step: jax.Array) -> dict[str, Any]:
+    made = state_of(config, params, step)
+    return {name: getattr(made, name) for name in names}
+
+  abstract = abstract_state(config, mesh)
+  shardings = _shardings({name: getattr(abstract, name) for name in names})
   return jax.jit(make, out_shardings=shardings)(params, np.int32(step))
 
 

@@ -1,12 +1,16 @@
-"""Whether a schedule suits a run: its length, its phases, its batch ramp."""
+"""Whether a schedule suits a run: its length, phases, batch ramp and budget."""
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import dataclasses
 from typing import Any
 
 import lrsched
 from trainers.fields import require
+from trainers.finish import Finish
+from trainers.finish import TokensAt
 from trainers.horizon import BatchRamp
 
 
@@ -64,3 +68,48 @@ def check_schedule(
           f'got {length}; a run that mostly decays is a '
           'Warmup(schedule=Linear(...)) or a Sequence'
         )
+
+
+def check_finish(
+  where: str,
+  spec: lrsched.Schedule,
+  total_steps: int,
+  finish: Finish,
+  tokens_at: TokensAt,
+) -> None:
+  """Raises ValueError unless a schedule can decay in time for a budget."""
+  budgets = ('by_step', 'by_tokens', 'by_time', 'by_device_hours')
+  given = [name for name in budgets if getattr(finish, name) is not None]
+  if given and not _can_decay(spec, total_steps):
+    raise ValueError(
+      f'Finish.{given[0]} needs schedules whose decay can begin early, such as '
+      f'WSD or Infinite, got {where}={spec}; change it, or drop the budget'
+    )
+  if not finish.is_over(total_steps, tokens_at):
+    return
+  is_late = lambda step: finish.is_last_chance(step, tokens_at)
+  begin = bisect.bisect_left(range(total_steps), True, key=is_late)
+  length = finish.asked_steps_at(begin)
+  budget = f'Finish.by_step={finish.by_step}, by_tokens={finish.by_tokens}'
+  try:
+    [decay] = lrsched.decay_branches(spec, (begin,), (length,)).branches
+    check_schedule(where, decay.spec, decay.end_step)
+  except ValueError as error:
+    raise ValueError(
+      f'{budget}: the decay of {length} updates would begin at step {begin}, '
+      f'where {where} has none: {error}; change the budget or the schedule'
+    ) from error
+  if finish.is_over(decay.end_step, tokens_at):
+    raise ValueError(
+      f'{budget} must leave room for a decay of {length} updates from step '
+      f'{begin} on; raise it'
+    )
+
+
+def _can_decay(spec: lrsched.Schedule, total_steps: int) -> bool:
+  """Whether a decay can begin at the start of some phase."""
+  for phase in spec.phases():
+    with contextlib.suppress(ValueError):
+      lrsched.decay_branches(spec, (min(phase.start, total_steps),), (1,))
+      return True
+  return False

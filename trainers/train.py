@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -27,14 +27,13 @@ from trainers.corpora import GERE
 from trainers.corpora import check_corpora
 from trainers.corpora import corpora_of
 from trainers.corpora import resolved_of
-from trainers.corpus import Corpus
 from trainers.data import Batches
 from trainers.data import streams_of
 from trainers.decided import as_decided
 from trainers.evaluate import EvalResult
 from trainers.evaluate import summarise
 from trainers.finish import Pace
-from trainers.fixed_set import ReplaySet
+from trainers.finish import check_left
 from trainers.fixed_set import fixed_set
 from trainers.forecaster import Forecaster
 from trainers.log import Log
@@ -46,6 +45,9 @@ from trainers.loop import train
 from trainers.metrics import read_metrics
 from trainers.optimizer import schedules_of
 from trainers.orders import Orders
+from trainers.outline import event_lines
+from trainers.outline import outline
+from trainers.plan import plan_start
 from trainers.restored import first_params
 from trainers.restored import new_state
 from trainers.restored import restored_state
@@ -55,9 +57,7 @@ from trainers.sharding import check_processes
 from trainers.sharding import make_mesh
 from trainers.start import Start
 from trainers.start import checkpoints_of
-from trainers.start import plan_start
 from trainers.start import read_lineage
-from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain')
@@ -76,7 +76,7 @@ def run(
 
   Args:
     config: the run.
-    workdir: its folder; see `trainers.start.plan_start` for what it may hold.
+    workdir: its folder; see `trainers.plan.plan_start` for what it may hold.
     branch_from: `DIR@STEP`, to start as a branch of that checkpoint.
     carry: what a branch takes along; see `lrsched.plan_restore`.
     init_from: an .npz file of weights to start with; see
@@ -98,82 +98,109 @@ def run(
   eval_tokens = check_corpora(config, corpora)
   resolved = resolved_of(config, corpora)
   streams = streams_of(config.data, corpora)
-  start = plan_start(
-    resolved,
-    schedules_of(config.optimizer),
-    streams,
-    workdir,
-    branch_from=branch_from,
-    carry=carry,
-    init_from=init_from,
-    restore=restore,
-  )
-  config = as_decided(config, start.lineage)
-  forecaster = _forecaster(config, start)
-  if start.step == config.total_steps:
-    print(f'{workdir}: already at step {start.step}', file=sys.stderr)
-    return summarise(_last_losses(workdir, start.step))
-  batches = Batches(
-    {name: corpora[name] for name in streams},
-    config.data,
-    start.position,
-    is_branch=start.is_branch,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
-  state = None
-  if start.root is not None:
-    state = restored_state(config, mesh, start)
-  elif init_from is not None:
-    state = state_from_file(config, mesh, init_from)
-  evaluated = _is_evaluated(config, workdir, start)
-  if jax.process_count() > 1:
-    # All have read the folder before the first of them writes to it.
-    multihost_utils.sync_global_devices('planned')
   is_writer = jax.process_index() == 0
-  with _locked(workdir) if is_writer else contextlib.nullcontext():
+  is_run = (workdir / 'config.json').exists()
+  with contextlib.ExitStack() as stack:
+    if is_writer and is_run:
+      # Before anything is planned on what another process still writes.
+      stack.enter_context(_locked(workdir))
+    start = plan_start(
+      resolved,
+      schedules_of(config.optimizer),
+      streams,
+      workdir,
+      branch_from=branch_from,
+      carry=carry,
+      init_from=init_from,
+      restore=restore,
+    )
+    config = as_decided(config, start.lineage)
+    if start.step == config.total_steps:
+      print(f'{workdir}: already at step {start.step}', file=sys.stderr)
+      return summarise(_last_losses(workdir, start.step))
+    _check_start(config, start, init_from)
+    forecaster = _forecaster(config, start)
+    batches = Batches(
+      {name: corpora[name] for name in streams},
+      config.data,
+      start.position,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    state = None
+    if start.metadata is not None:
+      state = restored_state(config, mesh, start)
+    elif init_from is not None:
+      state = state_from_file(config, mesh, init_from)
+    teacher = _teacher(config, mesh, start)
+    evaluated = _is_evaluated(config, workdir, start)
+    if jax.process_count() > 1:
+      # All have read the folder before the first of them writes to it.
+      multihost_utils.sync_global_devices('planned')
+    if is_writer and not is_run:
+      stack.enter_context(_locked(workdir))
+      if (workdir / 'config.json').exists():
+        raise ValueError(
+          f'another process began a run in {workdir} meanwhile; launch again'
+        )
     if is_writer:
       _write_folder(workdir, resolved, start)
-    for name, spec in schedules_of(config.optimizer).items():
-      text = _lr_lines(spec, start.step, config.total_steps)
-      print(f'{workdir}: {name}: {text}', file=sys.stderr)
-    with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
-      if state is None:
-        state = new_state(config, mesh)
-      saver = checkpoint.Saver(
-        checkpoints_of(workdir),
-        config.checkpoint.keep_last,
-        (start.lineage.start_step, *config.checkpoint.keep_steps),
-      )
-      log = Log(
+      lines = outline(
         config,
-        workdir,
-        resolved,
-        {name: corpora[name].bytes_per_token for name in eval_tokens},
-        start.lineage.start_step,
         start.step,
+        batches.epochs(),
+        batches.windows(),
+        abstract_state(config, mesh),
+        mesh,
       )
-      if forecaster is not None:
-        stack.callback(forecaster.close)
-      parts = Parts(
-        workdir=workdir,
-        mesh=mesh,
-        metadata=_metadata(resolved),
-        batches=batches,
-        eval_tokens=eval_tokens,
-        evaluated=evaluated,
-        replay_set=_replay_set(config, mesh, corpora, start, state),
-        forecaster=forecaster,
-        saver=stack.enter_context(saver),
-        log=stack.enter_context(log),
-        orders=stack.enter_context(Orders(workdir, config.log.every_steps)),
-        pace=Pace(_seconds_before(start), jax.device_count()),
-      )
-      if start.root != checkpoints_of(workdir):
-        # Durable before the first compilation: what starts can restart.
-        saver.save(start.step, state, metadata_of(parts, start.lineage))
-        saver.wait()
-      return train(config, parts, start.lineage, start.step, state)
+      for name, spec in schedules_of(config.optimizer).items():
+        text = _lr_lines(spec, start.step, config.total_steps)
+        lines.append(f'{name}: {text}')
+      print(f'{workdir}: ' + '\n  '.join(lines), file=sys.stderr)
+    stack.enter_context(jax.set_mesh(mesh))
+    if state is None:
+      state = new_state(config, mesh)
+    saver = checkpoint.Saver(
+      checkpoints_of(workdir),
+      config.checkpoint.keep_last,
+      (start.lineage.start_step, *config.checkpoint.keep_steps),
+    )
+    log = Log(
+      config,
+      workdir,
+      resolved,
+      {name: corpora[name].bytes_per_token for name in eval_tokens},
+      start.lineage.start_step,
+      start.step,
+    )
+    if forecaster is not None:
+      stack.callback(forecaster.close)
+    replay_set = None
+    if config.gere is not None:
+      # The teacher is the run's first weights.
+      first = state.params if teacher is None else teacher
+      replay_set = fixed_set(config, first, mesh, corpora[GERE])
+      del first
+    del teacher
+    parts = Parts(
+      workdir=workdir,
+      mesh=mesh,
+      metadata=_metadata(resolved),
+      batches=batches,
+      eval_tokens=eval_tokens,
+      evaluated=evaluated,
+      replay_set=replay_set,
+      forecaster=forecaster,
+      saver=stack.enter_context(saver),
+      log=stack.enter_context(log),
+      orders=stack.enter_context(Orders(workdir, config.log.every_steps)),
+      pace=Pace(_device_seconds_before(start), jax.device_count()),
+    )
+    if start.root != checkpoints_of(workdir):
+      # Durable before the first compilation: what starts can restart.
+      saver.save(start.step, state, metadata_of(parts, start.lineage))
+      saver.wait()
+    return train(config, parts, start.lineage, start.step, state)
 
 
 def _check_batches(config: RunConfig, mesh: Mesh) -> None:
@@ -188,14 +215,27 @@ def _check_batches(config: RunConfig, mesh: Mesh) -> None:
   abstract_state(config, mesh)  # raises if a weight does not divide
 
 
+def _check_start(
+  config: RunConfig, start: Start, init_from: str | None
+) -> None:
+  """Raises ValueError if what the config asks for does not fit the start."""
+  if config.gere is not None and start.metadata is None and init_from is None:
+    raise ValueError(
+      'RunConfig.gere needs weights that know what it replays, got new ones: '
+      'they would be the teacher; use --branch_from or --init_from'
+    )
+  if start.lineage.begun_decay is None:
+    begins = start.step == start.lineage.start_step
+    check_left(config.finish, start.step, config.data.tokens_at, begins)
+
+
 def _forecaster(config: RunConfig, start: Start) -> Forecaster | None:
   """What follows the run; goes on from what the checkpoint recorded."""
   if config.forecast is None:
     return None
   saved = None
-  if start.root is not None and start.carry != 'weights':
-    metadata = checkpoint.load_metadata(start.root, start.load_step)
-    saved = metadata.get('forecast')
+  if start.metadata is not None and start.carry != 'weights':
+    saved = start.metadata.get('forecast')
   schedule = config.optimizer.schedule
   return Forecaster(config.forecast, schedule, config.total_steps, saved)
 
@@ -227,27 +267,21 @@ def _metadata(resolved: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def _seconds_before(start: Start) -> float:
+def _device_seconds_before(start: Start) -> float:
   """What earlier launches of the run trained; a branch begins its own count."""
-  if start.root is None or start.is_branch:
+  if start.metadata is None or start.is_branch:
     return 0.0
-  return checkpoint.load_metadata(start.root, start.load_step)['seconds']
+  return start.metadata['device_seconds']
 
 
-def _replay_set(
-  config: RunConfig,
-  mesh: Mesh,
-  corpora: Mapping[str, Corpus],
-  start: Start,
-  state: TrainState,
-) -> ReplaySet | None:
-  """What GeRe replays; the teacher is the run's first weights."""
-  if config.gere is None:
+def _teacher(config: RunConfig, mesh: Mesh, start: Start) -> Any:
+  """The run's first weights for GeRe, if it does not stand there now."""
+  first = start.lineage.start_step
+  if config.gere is None or start.root is None or start.is_branch:
     return None
-  first, params = start.lineage.start_step, state.params
-  if start.root is not None and not start.is_branch and start.step != first:
-    params = first_params(config, mesh, start.root, first)
-  return fixed_set(config, params, mesh, corpora[GERE])
+  if start.step == first:
+    return None
+  return first_params(config, mesh, start.root, first)
 
 
 def _lr_lines(spec: lrsched.Schedule, step: int, total_steps: int) -> str:
@@ -290,8 +324,9 @@ def _write_folder(
   recorded = workdir / 'lineage.json'
   n_old = len(read_lineage(workdir).events) if recorded.exists() else 0
   for event in start.lineage.events[n_old:]:
-    for line in event.note:
-      print(f'{workdir}: {event.kind} at {event.step}: {line}', file=sys.stderr)
+    if event.note:
+      text = '\n'.join(event_lines(event))
+      print(f'{workdir}: {text}', file=sys.stderr)
   lineage = json.dumps(start.lineage.to_dict(), indent=2)
   checkpoint.write_durably(recorded, lineage)
   # A folder with a config is a run: whatever follows can be done again.

@@ -102,13 +102,53 @@ def test_a_schedule_that_cannot_decay_is_named():
   }
   for name, optimizer in optimizers.items():
     trunk = dataclasses.replace(TRUNK, optimizer=optimizer)
-    with pytest.raises(ValueError, match=rf'optimizer\.{name}: spec must be'):
+    said = rf'--branch_from: optimizer\.{name}: spec must be .*and a decay$'
+    with pytest.raises(ValueError, match=said):
       plan_anneals({14: trunk}, (5,), None)
 
 
 def test_a_step_in_the_warmup_is_refused():
-  with pytest.raises(ValueError, match='step must be >= warmup_steps=4'):
+  said = r'--branch_from: optimizer\.schedule: step must be >= warmup_steps=4'
+  with pytest.raises(ValueError, match=said) as refused:
     plan_anneals({2: TRUNK}, (5,), None)
+  assert 'give steps up to' not in str(refused.value)
+
+
+REWARMED = lrsched.Rewarm(
+  before=lrsched.Cosine(peak_lr=1e-2, total_steps=10),
+  rewarm_step=10,
+  warmup_steps=2,
+  after=WSD,
+)
+INFINITE = lrsched.Infinite(
+  peak_lr=1e-2,
+  const_lr=5e-3,
+  final_lr=1e-3,
+  warmup_steps=2,
+  cooldown_steps=3,
+  const_steps=5,
+  anneal_steps=4,
+)
+
+
+@pytest.mark.parametrize(
+  ('schedule', 'last_step'),
+  [(WSD, 20), (INFINITE, 10), (REWARMED, 32)],
+)
+def test_a_step_in_the_decay_is_refused_with_the_last_one(schedule, last_step):
+  trunk = dataclasses.replace(
+    TRUNK,
+    optimizer=AdamW(schedule=schedule),
+    total_steps=schedule.end_step,
+  )
+  [anneal] = plan_anneals({last_step: trunk}, (5,), None)
+  assert anneal.config.total_steps == last_step + 5
+  with pytest.raises(
+    ValueError,
+    match=r'--branch_from: optimizer\.schedule: .* begins to .*; give steps up '
+    f'to {last_step}, or re-warm from there with lrsched.Rewarm$',
+  ):
+    plan_anneals({last_step + 1: trunk}, (5,), None)
 
 
 def test_tokens_are_those_of_updates_and_evaluations():
@@ -132,9 +172,14 @@ def test_bad_branches(text):
     parse_branches(text)
 
 
-@pytest.mark.parametrize('texts', [[], ['0'], ['-1'], ['x'], ['5', '']])
-def test_bad_lengths(texts):
-  with pytest.raises(ValueError, match='--decay_steps must be whole numbers'):
+@pytest.mark.parametrize(
+  ('texts', 'said'),
+  [([], 'none'), (['0'], '0'), (['-1'], '-1'), (['x'], 'x'), (['5', ''], '5,')],
+)
+def test_bad_lengths(texts, said):
+  with pytest.raises(
+    ValueError, match=f'--decay_steps must be whole numbers >= 1, got {said}$'
+  ):
     parse_lengths(texts)
 
 

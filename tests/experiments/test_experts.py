@@ -211,6 +211,16 @@ def test_a_loss_that_is_no_number_is_not_compared(workdir):
   ]
 
 
+def test_a_repeated_expert_is_one(workdir):
+  """Of one id, so of one config: the first stands for both."""
+  make_run(workdir / 'alone', CODE, main='code')
+  rows, _ = against(workdir, 'songs')
+  shutil.copytree(workdir / 'alone', workdir / 'alone_again')
+  shutil.copytree(workdir / 'trunk', workdir / 'trunk_again')
+  assert against(workdir, 'songs') == (rows, [])
+  assert '–' not in rows['code']
+
+
 def test_several_experts_are_none(workdir):
   for name in ('seed_0', 'seed_1'):
     make_run(workdir / name, CODE, main='code')

@@ -1,18 +1,23 @@
 """Settings on a command line change a config, or say what is wrong."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
+import experiments.flags
 import lrsched
 from experiments.flags import load_config
 from experiments.flags import override
 from tests.tiny import WSD
 from tests.tiny import tiny_run
 from trainers.config import RunConfig
+from trainers.mixture import Domain
+from trainers.mixture import Mixture
 from trainers.optimizer import AdamW
 from trainers.optimizer import Optax
 from trainers.sources import Docstrings
+from trainers.sources import TextFolder
 from trainers.sources import TokenFile
 
 RUN = tiny_run(TokenFile(train_path='train.bin', valid_path='valid.bin'))
@@ -174,8 +179,155 @@ def test_arguments_of_an_optimizer_are_set_whole():
   )
   changed = override(config, ['optimizer.arguments={"b1": 0.95}'])
   assert changed.optimizer.arguments == {'b1': 0.95}
-  with pytest.raises(ValueError, match='which has no fields to set'):
-    override(config, ['optimizer.arguments.b1=0.95'])
+  changed = override(config, ['optimizer.arguments.b1=0.95'])
+  assert changed.optimizer.arguments == {'b1': 0.95}
+  assert config.optimizer.arguments == {'b1': 0.9}
+
+
+MIXED = dataclasses.replace(
+  RUN,
+  data=dataclasses.replace(
+    RUN.data,
+    source=Mixture(
+      domains={
+        'english': Domain(source=Docstrings(), share=0.25),
+        'german': Domain(source=TextFolder(path='german')),
+      }
+    ),
+  ),
+  optimizer=AdamW(
+    schedule=WSD,
+    groups={
+      'blocks': lrsched.Constant(lr=1e-4),
+      'blocks.0/.*bias': WSD,
+      'head': None,
+    },
+  ),
+  eval=dataclasses.replace(RUN.eval, sources={'v1.2': TextFolder(path='old')}),
+)
+
+
+def test_an_item_of_a_dict_is_set_by_its_key():
+  config = override(
+    MIXED,
+    [
+      'data.source.domains.english.share=0.5',
+      'data.source.domains.english.source.valid_packages.0=rich',
+      'data.source.domains.german.source.path=de',
+      'eval.sources.v1.2.path=new',
+    ],
+  )
+  domains = config.data.source.domains
+  assert domains == {
+    'english': Domain(
+      source=Docstrings(valid_packages=('rich', 'flax')),
+      share=0.5,
+    ),
+    'german': Domain(source=TextFolder(path='de')),
+  }
+  assert config.eval.sources == {'v1.2': TextFolder(path='new')}
+  assert MIXED.data.source.domains['english'].share == 0.25
+  back = dataclasses.replace(config, data=MIXED.data, eval=MIXED.eval)
+  assert back == MIXED
+
+
+def test_of_keys_with_dots_the_longest_that_is_there_is_meant():
+  config = override(
+    MIXED,
+    [
+      'optimizer.groups.blocks.lr=2e-4',
+      'optimizer.groups.blocks.0/.*bias.peak_lr=3e-3',
+    ],
+  )
+  assert config.optimizer.groups == {
+    'blocks': lrsched.Constant(lr=2e-4),
+    'blocks.0/.*bias': dataclasses.replace(WSD, peak_lr=3e-3),
+    'head': None,
+  }
+
+
+def test_a_schedule_of_a_group_is_replaced_whole():
+  constant = lrsched.Constant(lr=5e-4)
+  config = override(
+    MIXED,
+    [
+      'optimizer.groups.blocks=None',
+      f'optimizer.groups.blocks.0/.*bias={lrsched.to_json(constant)}',
+      f'optimizer.groups.head={lrsched.to_dict(constant)}',
+    ],
+  )
+  assert config.optimizer.groups == {
+    'blocks': None,
+    'blocks.0/.*bias': constant,
+    'head': constant,
+  }
+
+
+@pytest.mark.parametrize(
+  ('settings', 'said'),
+  [
+    (
+      ['data.source.domains.germn.share=0.5'],
+      "--set=data.source.domains.germn: there is no 'germn' in "
+      'data.source.domains; it has english, german$',
+    ),
+    (
+      ['optimizer.groups..*bias.peak_lr=1'],
+      r"there is no '\.\*bias\.peak_lr' in optimizer.groups; it has blocks, ",
+    ),
+    (['eval.sources.v1.path=x'], r"no 'v1\.path' in eval.sources; it has v1"),
+    (
+      ['data.source.domains.english.shar=0.5'],
+      '--set=data.source.domains.english.shar: there is no such field',
+    ),
+    (
+      ['data.source.domains.english.share=2'],
+      r'--set=data.source.domains.english: Domain.share must be in \[0, 1\]',
+    ),
+    (
+      ['data.source.domains.german.share=0.5'],
+      '--set=data.source: Mixture.domains must have one domain of share None',
+    ),
+    (
+      ['data.source.domains.english=3'],
+      '--set=data.source: Mixture.domains must be a dict of str to Domain',
+    ),
+    (
+      ['optimizer.groups.head={"kind": "Constnt"}'],
+      '--set=optimizer: optimizer.groups.head.*Constnt',
+    ),
+    (
+      ['optimizer.groups.head.lr=1'],
+      'groups.head is None, which has no fields',
+    ),
+    (
+      ['eval.sources.v1.2.path=a', 'eval.sources.v1.2.path=b'],
+      '--set=eval.sources.v1.2.path=b: eval.sources.v1.2.path is set twice',
+    ),
+  ],
+)
+def test_a_mistake_in_a_dict_is_named_with_its_path(settings, said):
+  with pytest.raises(ValueError, match=said):
+    override(MIXED, settings)
+
+
+def test_where_there_are_no_items_it_says_so():
+  said = "there is no 'new' in eval.sources; it has no items; set it whole in"
+  with pytest.raises(ValueError, match=said):
+    override(RUN, ['eval.sources.new.path=x'])
+
+
+def test_an_error_of_the_whole_config_names_what_was_set():
+  settings = ['total_steps=25', 'checkpoint.keep_steps=(28,)']
+  said = 'CheckpointConfig.keep_steps must be .*, got 28'
+  with pytest.raises(ValueError, match=said) as refused:
+    override(RUN, settings)
+  given = '--set=total_steps=25 --set=checkpoint.keep_steps=(28,): '
+  assert str(refused.value).startswith(given)
+  more = [*settings, 'seed=3', 'ema_decay=None', 'accum_steps=1']
+  with pytest.raises(ValueError, match=said) as refused:
+    override(RUN, more)
+  assert '(28,) --set=seed=3 and 2 more: ' in str(refused.value)
 
 
 def test_a_config_file_is_read(tmp_path):
@@ -187,6 +339,17 @@ def test_a_config_file_is_read(tmp_path):
   config = load_config(str(path))
   assert isinstance(config, RunConfig)
   assert config.total_steps == 30
+
+
+@pytest.mark.parametrize('place', ['', './', '../here/'])
+def test_an_error_of_a_config_file_has_its_line(tmp_path, monkeypatch, place):
+  (tmp_path / 'here').mkdir()
+  monkeypatch.chdir(tmp_path / 'here')
+  pathlib.Path('mine.py').write_text('def get_config():\n  return 1 / 0\n')
+  path = f'{place}mine.py'
+  with pytest.raises(ValueError, match='ZeroDivisionError') as refused:
+    load_config(path)
+  assert str(refused.value).startswith(f'--config: {path}, line 2: Zero')
 
 
 @pytest.mark.parametrize(
@@ -206,3 +369,23 @@ def test_a_config_file_that_is_none_is_an_error(tmp_path, name, text, said):
     path.write_text(text)
   with pytest.raises(ValueError, match=said):
     load_config(str(path))
+
+
+# Those that never load jax.
+WITHOUT_JAX = {'fetch.py', 'german_sample.py'}
+PROGRAMS = {
+  path.name: text
+  for path in pathlib.Path(experiments.flags.__file__).parent.glob('*.py')
+  if 'def main(argv' in (text := path.read_text())
+}
+
+
+def test_no_program_repeats_what_jax_logs_of_backends():
+  """It logs each that it looks for in vain, at the level of information."""
+  assert len(PROGRAMS) > 20
+  quiet = {
+    name
+    for name, text in PROGRAMS.items()
+    if '  logging.set_verbosity(logging.ERROR)' in text
+  }
+  assert PROGRAMS.keys() - quiet == WITHOUT_JAX

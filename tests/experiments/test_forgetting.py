@@ -142,6 +142,20 @@ def test_a_branch_before_the_end_takes_its_part_of_the_parent(workdir):
   assert list(chain.updates_of_evaluation) == [2, 4, 2, 6]
 
 
+def test_a_repeated_run_begins_only_the_sequences_of_its_branches(workdir):
+  before = [chain.name for chain in chains(load_runs(workdir))[0]]
+  shutil.copytree(workdir / 'trunk', workdir / 'again')
+  path = workdir / 'replay' / 'lineage.json'
+  text = path.read_text().replace('elsewhere/trunk', str(workdir / 'again'))
+  path.write_text(text)
+  path = workdir / 'code' / 'lineage.json'
+  text = path.read_text().replace('elsewhere/trunk', str(workdir / 'trunk'))
+  path.write_text(text)
+  found, lines = chains(load_runs(workdir))
+  assert sorted(chain.name for chain in found) == ['again → replay', before[0]]
+  assert lines == []
+
+
 def test_a_branch_that_carries_weights_counts_from_0(workdir):
   make_run(
     workdir / 'fresh',

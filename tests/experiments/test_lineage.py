@@ -11,9 +11,11 @@ from experiments.figures import lineage_svg
 from experiments.lineage import cost_table
 from experiments.lineage import remarks_of
 from experiments.lineage import tree_of
+from experiments.run_words import corpus_words
 from experiments.run_words import data_words
 from experiments.run_words import schedule_words
 from experiments.runs import Run
+from experiments.runs import parents_of
 from lrsched import Lineage
 from lrsched import Parent
 from tests.experiments.test_report import svg
@@ -38,7 +40,7 @@ def run_of(name, end_step, parent=None, spec=WSD, source=TEXT, batch_size=8):
   kind = 'branch' if parent else 'start'
   lineage = Lineage(f'id-{name}', parent, ()).recorded(0, kind, ())
   last = {'step': end_step, 'eval_loss': 2.5, 'eval_bits_per_byte': 3.6067}
-  return Run(name, lineage, config, [], [last])
+  return Run(name, f'/runs/{name}', lineage, config, [], [last])
 
 
 def family():
@@ -76,13 +78,14 @@ def test_the_tree_says_what_the_records_say():
   ]
   assert lines == [
     'runs',
-    '└── trunk  100 updates  loss 2.5000 = 3.6067 bits/byte',
+    '└── trunk  100 updates  loss 2.5000 = 3.6067 bits/byte on textfolder web',
     '    WSD, peak LR 0.1, to 100; textfolder web',
-    '    └── decay  trunk@50  10 updates  loss 2.5000 = 3.6067 bits/byte',
+    '    └── decay  trunk@50  10 updates  loss 2.5000 = 3.6067 bits/byte on '
+    'textfolder web',
     '        stable_steps 80 -> 40',
     '        resume at 55, 58',
     '        └── next  decay@60, weights only  40 updates  '
-    'loss 2.5000 = 3.6067 bits/byte (new 2.5000, old 2.0000)',
+    'loss 2.5000 = 3.6067 bits/byte on new (new 2.5000, old 2.0000)',
     '            Warmup(Cosine), peak LR 0.2, to 40; old 25 %, new 75 %',
   ]
 
@@ -145,6 +148,7 @@ def test_remarks_name_the_runs():
   ('source', 'words'),
   [
     ({'kind': 'Docstrings'}, 'docstrings'),
+    ({'kind': 'Fetched', 'name': 'german'}, 'fetched german'),
     ({'kind': 'TokenFile', 'train_path': 'x/a.bin'}, 'tokenfile a.bin'),
     (mixture(a=0.1, b=0.2, c=None), 'a 10 %, b 20 %, c 70 %'),
     (mixture(a=[[0, 0.5], [9, 0.05]], b=None), 'a 50 % to 5 %, b the rest'),
@@ -160,6 +164,47 @@ def test_a_part_of_a_corpus_is_said():
   source['domains']['a']['subset'] = 0.5
   words = data_words(run_of('a', 1, source=source))
   assert words == 'a 10 % (of 50 % of it), b 90 %'
+
+
+def hashed(name, hashes, **fields):
+  run = run_of(name, 1, **fields)
+  run.config['corpora'] = {corpus: {'hash': h} for corpus, h in hashes.items()}
+  return run
+
+
+def test_corpora_in_words():
+  """By the hash, whatever the runs call them; nothing if there is just one."""
+  plain = hashed('plain', {'textfolder': '11112222'})
+  same = hashed('same', {'old': '11112222'}, source=mixture(old=None))
+  assert {*corpus_words([plain, same]).values()} == {''}
+  new = hashed('new', {'x': '3', 'old': '1'}, source=mixture(x=None, old=0.5))
+  words = corpus_words([plain, same, new])
+  assert [*words.values()] == ['old', 'old', 'x']
+  # Another folder of that name.
+  other = hashed('other', {'textfolder': '44445555'})
+  words = corpus_words([plain, other, new])
+  assert [*words.values()] == [
+    'textfolder web (111122)',
+    'textfolder web (444455)',
+    'x',
+  ]
+
+
+def test_a_repeated_run_has_its_own_branches():
+  """Two trunks of one id: each branch is below the one that it left."""
+  trunk = run_of('a', 100)
+  again = trunk._replace(name='b', workdir='/runs/b')
+  own = run_of('own', 60, Parent('id-a', '/runs/b', 50))
+  moved = run_of('moved', 60, Parent('id-a', '/away', 50))
+  runs = [trunk, again, own, moved]
+  assert parents_of(runs) == {'/runs/own': again, '/runs/moved': trunk}
+  text = printed(tree_of(runs, 'runs'), 200)
+  assert 'own  b@50' in text
+  assert 'moved  a@50' in text
+  table = printed(cost_table(runs), 80).splitlines()[1]
+  assert table.split() == ['updates', '220', '320', '31%']
+  drawn = svg(lineage_svg([trunk, moved, again, own]))
+  assert all(f'<!-- {run.name} -->' in drawn for run in runs)
 
 
 def test_schedules_in_words():
@@ -187,5 +232,9 @@ def test_the_picture_shows_carries_decays_and_data():
     lineage=runs[0].lineage.recorded(90, 'decay', (), spec)
   )
   text = svg(lineage_svg(runs))
-  for drawn in ('weights at 60', 'branch at 50', 'decay', 'old 25 %, new 75 %'):
+  shown = ['weights at 60', 'branch at 50', 'decay', 'old 25 %, new 75 %']
+  shown += ['2.5000 on new', '2.5000 on textfolder web']
+  for drawn in shown:
     assert f'<!-- {drawn} -->' in text, drawn
+  text = svg(lineage_svg(runs[:2]))
+  assert '<!-- 2.5000 -->' in text

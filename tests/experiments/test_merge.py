@@ -28,6 +28,9 @@ from trainers.config import CheckpointConfig
 from trainers.config import EvalConfig
 from trainers.log import eval_file
 from trainers.metrics import read_metrics
+from trainers.mixture import Domain
+from trainers.mixture import Mixture
+from trainers.sources import Docstrings
 from trainers.sources import TextFolder
 from trainers.start import checkpoints_of
 from trainers.train import run
@@ -121,7 +124,8 @@ def test_the_program_writes_what_a_run_begins_from(trained, config, tmp_path):
   )
   assert done.returncode == 0, done.stderr
   first, second, *rest = done.stdout.splitlines()
-  assert first.endswith('with coefficients 0.125, 0.25, 0.625')
+  said = f'{trained}@10,20,30 with coefficients 0.125, 0.25, 0.625'
+  assert first == f'{out}: {said}'
   with np.load(out) as file:
     arrays = dict(file)
   origin = json.loads(str(arrays.pop('_origin')))
@@ -183,12 +187,12 @@ def test_the_program_says_what_it_cannot_merge(trained, tmp_path, steps, said):
 @pytest.mark.parametrize(
   ('steps', 'decay', 'said'),
   [
-    ([20], None, 'must be two or more, from early to late'),
-    ([30, 10], None, 'must be two or more, from early to late'),
+    ([20], None, 'must be two or more, from early to late, got 20$'),
+    ([30, 10], None, 'must be two or more, from early to late, got 30,10$'),
     (
       [0, 10, 30],
       lrsched.LinearDecay(),
-      r'at equal distances to stand for a decay, got distances \[10, 20\]',
+      r'at equal distances to stand for a decay, got distances 10,20; choose',
     ),
     (
       [10, 20, 30],
@@ -219,32 +223,31 @@ def test_coefficients_of_no_decay_are_equal():
   assert coefficients_of([3, 4, 9], None, 0.0) == [1 / 3] * 3
 
 
-def with_data(saved, **fields):
-  """The same run, with other fields of its data config."""
-  data = {**saved.config['data'], **fields}
-  return saved._replace(config={**saved.config, 'data': data})
+def with_source(saved, source):
+  """The same run, of another text."""
+  data = dataclasses.replace(saved.config.data, source=source)
+  return saved._replace(config=dataclasses.replace(saved.config, data=data))
 
 
 def test_a_corpus_that_is_gone_or_another_is_named(trained, tmp_path):
   saved = read_saved(trained, STEPS)
-  source = saved.config['data']['source']
-  gone = {**source, 'path': str(tmp_path / 'gone')}
+  source = saved.config.data.source
+  gone = dataclasses.replace(source, path=str(tmp_path / 'gone'))
   with pytest.raises(ValueError, match=r'TextFolder\.path'):
-    evaluator_of(with_data(saved, source=gone))
-  fewer = {**source, 'pattern': '1*.txt', 'valid_percent': 30}
+    evaluator_of(with_source(saved, gone))
+  fewer = dataclasses.replace(source, pattern='1*.txt', valid_percent=30)
   with pytest.raises(ValueError, match='must be the text that the run was'):
-    evaluator_of(with_data(saved, source=fewer))
+    evaluator_of(with_source(saved, fewer))
 
 
 def test_the_main_source_of_a_mixture_is_evaluated(trained):
   saved = read_saved(trained, STEPS)
-  plain, corpora = saved.config['data']['source'], saved.config['corpora']
   domains = {
-    'old': {'share': 0.25, 'source': {'kind': 'Docstrings'}},
-    'new': {'share': None, 'source': plain},
+    'old': Domain(source=Docstrings(), share=0.25),
+    'new': Domain(source=saved.config.data.source),
   }
-  mixed = with_data(saved, source={'kind': 'Mixture', 'domains': domains})
-  mixed.config['corpora'] = {'new': corpora['textfolder']}
+  mixed = with_source(saved, Mixture(domains=domains))
+  mixed = mixed._replace(hashes={'new': saved.hashes['textfolder']})
   params = load_params(saved, 30)
   np.testing.assert_array_equal(
     evaluator_of(mixed)(params).losses, evaluator_of(saved)(params).losses

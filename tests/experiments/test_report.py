@@ -4,6 +4,7 @@ import base64
 import html.parser
 import json
 import math
+import os
 import pathlib
 import re
 import subprocess
@@ -14,10 +15,13 @@ import pytest
 import lrsched
 from experiments.figures import curves_svg
 from experiments.figures import lineage_svg
+from experiments.figures import lr_curve
 from experiments.law_figures import followed
 from experiments.law_figures import forecasts_svg
 from experiments.report import write_report
+from experiments.runs import forest_of
 from experiments.runs import load_runs
+from experiments.runs import parents_of
 from trainers.metrics import MetricWriter
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -121,7 +125,9 @@ def cells(page, table=-1):
 
 def test_runs_table_says_what_the_folders_say(workdir):
   page = Page(write_report(workdir))
-  rows = {row[0].split(' ')[0].split('id-')[0]: row for row in cells(page)[1:]}
+  assert all(len(row) == 1 for row in cells(page)[2::2])  # events, below it
+  found = cells(page)[1::2]
+  rows = {row[0].split(' ')[0].split('id-')[0]: row for row in found}
   assert list(rows) == ['alone', 'trunk', 'late', 'twig', 'early']
   twig = rows['twig']
   assert twig[0].endswith('id-twig')
@@ -129,8 +135,17 @@ def test_runs_table_says_what_the_folders_say(workdir):
   assert twig[3] == repr(WSD)
   assert twig[4:6] == ['2.2625 ± 0.0123', f'{2.2625 / math.log(2):.4f}']
   assert rows['trunk'][1:3] == ['–', '10']
-  assert 'fallback at 2' in rows['early'][6]
-  assert 'checkpoint 4: <array> is damaged continued from 2' in rows['early'][6]
+
+
+def test_events_are_folded_under_how_many_lines_they_have(workdir):
+  page = Page(write_report(workdir))
+  *_, (early,) = cells(page)
+  assert early == (
+    'branch at 2 fallback at 2, 2 lines '
+    'checkpoint 4: <array> is damaged continued from 2'
+  )
+  # Only what can be unfolded; the others are the configs.
+  assert page.tags.count('details') == 1 + 5
 
 
 def test_page_needs_nothing_else_and_escapes_what_it_quotes(workdir):
@@ -141,7 +156,6 @@ def test_page_needs_nothing_else_and_escapes_what_it_quotes(workdir):
   assert all(link.startswith('data:image/svg+xml;') for link in page.links)
   assert not re.search(r'url\(|@import', path.read_text())
   assert 'script' not in page.tags
-  assert page.tags.count('details') == 5
   assert '"name": "<script>alert(\\"&\\")</script>"' in page.text
 
 
@@ -199,13 +213,101 @@ def test_pictures_show_every_run(workdir):
   )
   assert {'trunk', 'late', 'early', 'twig', 'alone'} < drawn
   assert {'branch at 4', 'branch at 6', 'fallback', '2.2625'} < drawn
+  legend = re.findall('<!-- (.*?) -->', svg(curves_svg(load_runs(workdir))))
+  assert legend[-5:] == ['alone', 'trunk', 'late', 'twig', 'early']
+
+
+def test_runs_are_found_at_any_depth_but_not_in_runs(workdir):
+  """The cost and the tree are those of all the branches."""
+  make_run(
+    workdir / 'anneals' / 'of_900' / 'half_2_2',
+    'id-deep',
+    parent=lrsched.Parent('id-trunk', '', 2),
+    steps=range(2, 4),
+  )
+  make_run(workdir / 'trunk' / 'checkpoints' / 'copy', 'id-copy')
+  # A link to a run is that run, and one to a folder around leads nowhere new.
+  (workdir / 'zoo').symlink_to(workdir / 'trunk')
+  (workdir / 'anneals' / 'loop').symlink_to(workdir)
+  runs = load_runs(workdir)
+  names = [run.name for run in runs]
+  deep = 'anneals/of_900/half_2_2'
+  assert names == ['alone', 'trunk', 'late', 'twig', deep, 'early']
+  parent = parents_of(runs)[str(workdir / deep)]
+  assert parent.name == 'trunk'
+  assert lrsched.compute_of(forest_of(runs)).total == 10 * 2 + 4 + 3 + 2 + 5
+  page = Page(write_report(workdir))
+  assert cells(page)[9][:2] == [f'{deep}id-deep', 'trunkat 2']
+  for picture in (lineage_svg(runs), curves_svg(runs)):
+    assert f'<!-- {deep} -->' in svg(picture)
+
+
+def test_a_run_repeated_in_another_folder_is_shown_twice(workdir):
+  make_run(workdir / 'trunk_2', 'id-trunk')
+  left = lrsched.Parent('id-trunk', str(workdir / 'trunk_2'), 4)
+  make_run(workdir / 'late_2', 'id-late_2', parent=left, steps=range(4, 8))
+  page = Page(write_report(workdir))
+  rows = {row[0].split('id-')[0]: row for row in cells(page)[1::2]}
+  assert rows['late_2'][1] == 'trunk_2at 4'
+  assert rows['late'][1] == 'trunkat 4'
+  assert rows['trunk'][1:] == rows['trunk_2'][1:]
+
+
+def test_an_unreadable_folder_is_an_error(workdir, monkeypatch):
+  """Not a forest with less in it; root can read all, so the scan fails."""
+
+  def scandir(path):
+    raise PermissionError(13, 'Permission denied', path)
+
+  monkeypatch.setattr(os, 'scandir', scandir)
+  with pytest.raises(ValueError, match=r'cannot be looked for: .* denied'):
+    load_runs(workdir)
+
+
+def change_main(folder, name, share=None):
+  """Lets a run train mainly on a corpus of a mixture."""
+  config = json.loads((folder / 'config.json').read_text())
+  domain = {'kind': 'Domain', 'source': DATA['source'], 'subset': 1.0}
+  domains = {name: domain | {'share': share}}
+  config['data']['source'] = {'kind': 'Mixture', 'domains': domains}
+  (folder / 'config.json').write_text(json.dumps(config))
+
+
+def test_losses_on_unlike_corpora_are_apart(workdir):
+  """Each main corpus has its panel, and is named where a loss stands."""
+  for name in ('late', 'early'):
+    change_main(workdir / name, 'german')
   drawn = re.findall('<!-- (.*?) -->', svg(curves_svg(load_runs(workdir))))
-  assert drawn[-5:] == ['alone', 'trunk', 'late', 'twig', 'early']
+  assert drawn.count('loss (nats per token)') == 2
+  apart = ['on textfolder text', 'alone', 'trunk', 'twig', 'on german']
+  assert drawn[-7:] == [*apart, 'late', 'early']
+  drawn = svg(lineage_svg(load_runs(workdir)))
+  assert '<!-- 2.3625 on german -->' in drawn
+  assert '<!-- 2.2625 on textfolder text -->' in drawn
+  page = Page(write_report(workdir))
+  losses = [row[4] for row in cells(page)[1::2]]
+  assert losses[1:3] == [
+    '2.1625 ± 0.0123on textfolder text',
+    '2.3625 ± 0.0123on german',
+  ]
+
+
+def test_the_lr_is_drawn_to_the_end_of_the_run(workdir):
+  """Logged every 4 updates, to 8 of 10: the rest is what was scheduled."""
+  path = workdir / 'alone' / 'metrics.jsonl'
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  kept = [row for row in rows if row['step'] % 4 == 0 or 'eval_loss' in row]
+  path.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+  run = load_runs(workdir)[0]
+  steps, lrs = lr_curve(run)
+  assert steps == [0, 4, 8, 9, 10]
+  assert lrs == [float(WSD(step)) for step in (0, 4, 8, 9, 9)]
+  assert lr_curve(run._replace(train=[])) == ([], [])
 
 
 def test_one_run_folder(workdir):
   page = Page(write_report(workdir / 'twig'))
-  ((_, row),) = page.tables
+  ((_, row, _),) = page.tables
   assert 'id-late' in row[1]
   assert 'at 6, not in this folder' in row[1]
 

@@ -13,6 +13,7 @@ import rich.console
 import lrsched
 from experiments.anneal import show_plan
 from experiments.anneal import table
+from experiments.anneal import trunk_configs
 from experiments.anneal_plan import load_mixtures
 from experiments.anneal_plan import plan_anneals
 from experiments.flags import override
@@ -175,5 +176,21 @@ def test_without_mixtures_all_branches_are_ranked(folder, monkeypatch):
 
 
 def test_a_step_that_was_not_kept_is_refused(folder):
-  with pytest.raises(ValueError, match=r'no checkpoint of step 13; it has \['):
-    config_at(folder / 'trunk', 13)
+  said = r'--branch_from: .*no checkpoint of step 13; it has \['
+  with pytest.raises(ValueError, match=said):
+    trunk_configs(folder / 'trunk', (12, 13))
+  with pytest.raises(ValueError, match='--branch_from: there is no run in '):
+    trunk_configs(folder / 'text', (12,))
+
+
+def test_the_last_line_of_a_launch_says_where_a_begun_decay_ended(folder):
+  """The config says 24 updates; the budget ends them at 16."""
+  budget = ('finish.by_step=16', 'finish.decay_steps=4')
+  settings = (*TRUNK, 'checkpoint.keep_steps=()', *budget)
+  by_path = {s.partition('=')[0]: s for s in settings}
+  flags = [f'--set={setting}' for setting in by_path.values()]
+  for said in ('', 'short: already at step 16'):
+    done = tiny_run.launch(folder, 'short', *flags)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    assert done.stdout.startswith('short: step 16, validation loss ')

@@ -223,7 +223,10 @@ def test_a_config_file_that_is_none(unchanged, config, said):
     (['--wrokdir=b'], "Unknown command line flag 'wrokdir'"),
     (['set=seed=1'], "unknown arguments ['set=seed=1']; settings need --set="),
     (['--restore=again'], 'should be one of <resume|replace>'),
-    (['--set=seed=one'], 'error: --set=...: RunConfig.seed must be int, got'),
+    (
+      ['--set=seed=one'],
+      'error: --set=seed=one: RunConfig.seed must be int, got',
+    ),
     (
       [
         '--branch_from=a@4',

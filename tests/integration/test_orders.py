@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import threading
+import time
 
 import jax
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import lrsched
 from experiments.flags import override
 from tests.integration import tiny_run
+from trainers import finish as finish_lib
 from trainers.checkpoint import last_good
 from trainers.finish import Finish
 from trainers.orders import Stopped
@@ -198,21 +201,33 @@ def test_a_signal_begins_the_decay_without_a_compilation(folder):
     (Finish(by_tokens=60 * 128 + 127, decay_steps=20), 40, 20),
     # What is used up already: as soon as the stable phase is as long.
     (Finish(by_device_hours=1e-9, decay_steps=5), 15, 5),
-    (Finish(by_time='2026-01-31T08:00+00:00', decay_steps=5), 15, 5),
   ],
 )
 def test_a_budget_ends_with_its_decay(here, finish, begun, length):
+  """The config keeps step 200, which then never comes."""
   name = f'budget{abs(hash(repr(finish)))}'
-  config = dataclasses.replace(
-    override(tiny_run.get_config(), ['checkpoint.keep_steps=()']),
-    finish=finish,
-  )
-  run(config, here / name)
-  [decay] = [e for e in events_of(here / name) if e['kind'] == 'decay']
+  check_budget(here / name, finish, begun, length)
+
+
+def test_a_budget_ends_at_its_time(here, monkeypatch):
+  """The clock stands an hour before the deadline at the launch, then after."""
+  finish = Finish(by_time='2100-01-01T00:00+00:00', decay_steps=5)
+  hours = iter([-1])
+  clock = lambda: finish.deadline() + 3600 * next(hours, 1)
+  monkeypatch.setattr(finish_lib, 'now', clock)
+  check_budget(here / 'by_time', finish, 15, 5)
+
+
+def check_budget(workdir, finish, begun, length):
+  config = dataclasses.replace(tiny_run.get_config(), finish=finish)
+  run(config, workdir)
+  [decay] = [e for e in events_of(workdir) if e['kind'] == 'decay']
   assert decay['step'] == begun
-  train = [r for r in tiny_run.rows_of(here / name) if 'lr' in r]
+  train = [r for r in tiny_run.rows_of(workdir) if 'lr' in r]
   assert train[-1]['step'] == begun + length - 1
   assert train[-1]['lr'] == pytest.approx(1e-3 / length, rel=1e-5)
+  assert last_good(checkpoints_of(workdir)) == (begun + length, ())
+  assert run(config, workdir).mean > 0  # complete
 
 
 def test_a_budget_far_away_changes_nothing(here):
@@ -223,22 +238,82 @@ def test_a_budget_far_away_changes_nothing(here):
   tiny_run.assert_same_run(here / 'whole', here / 'ample', 300)
 
 
-def test_a_wrong_order_is_named_and_the_run_goes_on(here, capsys):
-  (here / 'wrong').mkdir()
+def cosine_config(**changes):
+  """A run whose schedule has no decay that could begin early."""
   config = tiny_run.get_config()
   cosine = lrsched.Warmup(
-    schedule=lrsched.Cosine(peak_lr=1e-3, total_steps=50), warmup_steps=10
+    schedule=lrsched.Cosine(peak_lr=1e-3, total_steps=1990), warmup_steps=10
   )
-  config = override(config, ['total_steps=60', 'checkpoint.keep_steps=()'])
   optimizer = dataclasses.replace(config.optimizer, schedule=cosine)
-  config = dataclasses.replace(
-    config, optimizer=optimizer, finish=Finish(by_step=40)
-  )
-  run(config, here / 'wrong')
+  config = dataclasses.replace(config, optimizer=optimizer, total_steps=2000)
+  return dataclasses.replace(config, **changes)
+
+
+def test_a_wrong_order_is_named_and_the_run_goes_on(here, capsys):
+  rows = here / 'wrong' / 'metrics.jsonl'
+
+  def tell():
+    while not rows_in(rows):
+      time.sleep(1e-3)
+    (here / 'wrong' / 'decay').touch()
+
+  told = threading.Thread(target=tell)
+  told.start()
+  run(cosine_config(), here / 'wrong')
+  told.join()
   said = capsys.readouterr().err
   assert said.count('no decay at step') == 1
   assert 'spec must be WSD, Infinite or Rewarm to one of them' in said
   assert len(events_of(here / 'wrong')) == 1
+
+
+@pytest.mark.parametrize(
+  'finish',
+  [
+    Finish(by_step=40),
+    Finish(by_tokens=10**9),
+    Finish(by_time='2100-01-01T00:00+00:00'),
+    Finish(by_device_hours=1.0),
+  ],
+)
+def test_a_budget_needs_a_decay_that_can_begin_early(finish):
+  with pytest.raises(ValueError, match=r'needs schedules whose decay can'):
+    cosine_config(finish=finish)
+
+
+@pytest.mark.parametrize(
+  ('finish', 'said'),
+  [
+    # The warmup ends at 10, and the schedule decays by itself from 280 on.
+    (Finish(by_step=12, decay_steps=5), 'would begin at step 7, where'),
+    (Finish(by_tokens=100), 'would begin at step 0, where'),
+    (Finish(by_step=290, decay_steps=5), 'would begin at step 285, where'),
+    (Finish(by_step=15, decay_steps=11), 'would begin at step 4, where'),
+  ],
+)
+def test_a_budget_without_room_is_refused(finish, said):
+  with pytest.raises(ValueError, match=said):
+    dataclasses.replace(tiny_run.get_config(), finish=finish)
+
+
+def test_a_branch_takes_what_the_budget_leaves_or_is_refused(here):
+  short = ['total_steps=20', 'checkpoint.keep_steps=()']
+  run(override(tiny_run.get_config(), short), here / 'used')
+  for finish, said in (
+    (Finish(by_step=20, decay_steps=5), 'nothing is left after 20 updates'),
+    (Finish(by_time='2026-01-31T08:00+00:00'), 'must be in the future'),
+  ):
+    config = dataclasses.replace(tiny_run.get_config(), finish=finish)
+    with pytest.raises(ValueError, match=said):
+      run(config, here / 'more', branch_from=f'{here / "used"}@20')
+    assert not (here / 'more').exists()
+  # Five updates would have had to begin at 19.
+  finish = Finish(by_step=24, decay_steps=5)
+  config = dataclasses.replace(tiny_run.get_config(), finish=finish)
+  run(config, here / 'more', branch_from=f'{here / "used"}@20')
+  [decay] = [e for e in events_of(here / 'more') if e['kind'] == 'decay']
+  assert decay['step'] == 20
+  assert last_good(checkpoints_of(here / 'more')) == (24, ())
 
 
 @pytest.mark.parametrize(

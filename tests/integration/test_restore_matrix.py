@@ -17,6 +17,7 @@ import lrsched
 from tests.integration import restore_cells as cells
 from tests.integration import tiny_run
 from trainers.metrics import read_metrics
+from trainers.outline import event_lines
 from trainers.start import read_lineage
 
 PEAK, AT = cells.PEAK, cells.SAVED
@@ -133,7 +134,7 @@ def check_cell(name, units, found):
   for line in plan.diff if plan else ():
     noted = f'config.optimizer.{line}' if 'schedule.' in line else line
     assert noted in event.note, (noted, event.note)
-  for line in event.note:
+  for line in event_lines(event):
     assert line in found['said']
   if policy == 'branch':
     parent = (lineage.parent.step, lineage.parent.carry)

@@ -13,7 +13,9 @@ from experiments.flags import load_config
 from experiments.flags import override
 from tests.integration import tiny_run
 from trainers import checkpoint
+from trainers.gere import GeRe
 from trainers.optimizer import AdamW
+from trainers.sources import TextFolder
 from trainers.start import checkpoints_of
 from trainers.train import run
 
@@ -79,7 +81,7 @@ def test_a_fallback_below_a_replace_says_that_the_lr_differs(folder):
     ('start', 0),
     ('replace', 8),
     ('fallback', 4),
-    ('replace', 4),
+    ('resume', 4),
   ]
   record = json.loads((workdir / 'lineage.json').read_text())
   assert 'LR of update 4: 0.001 -> 0.0005' in record['events'][-1]['note']
@@ -94,6 +96,28 @@ def test_two_processes_do_not_train_in_one_folder(folder):
       run(eight_steps(), workdir)
   assert [p.name for p in workdir.iterdir()] == ['lock']
   run(eight_steps(), workdir)  # the lock is gone with its holder
+
+
+def test_nothing_is_planned_on_what_another_process_still_writes(folder):
+  workdir = pathlib.Path('run')
+  run(eight_steps(), workdir)
+  with (workdir / 'lock').open('w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    # Another config would be refused, if it were looked at.
+    with pytest.raises(ValueError, match='another process is training in run'):
+      run(eight_steps('seed=1'), workdir)
+
+
+def test_gere_needs_a_teacher_and_a_name_of_its_own(folder):
+  gere = GeRe(source=TextFolder(path='text'), n_sequences=8, batch_size=4)
+  config = dataclasses.replace(eight_steps(), gere=gere)
+  with pytest.raises(ValueError, match='gere needs weights that know'):
+    run(config, pathlib.Path('run'))
+  other = TextFolder(path='text', valid_percent=20)
+  watched = dataclasses.replace(config.eval, sources={'gere': other})
+  with pytest.raises(ValueError, match="the name 'gere' is that of what GeRe"):
+    run(dataclasses.replace(config, eval=watched), pathlib.Path('run'))
+  assert not pathlib.Path('run').exists()
 
 
 def test_another_data_cache_is_the_same_data(folder):

@@ -198,6 +198,15 @@ ROW = {'loss': 2.34567, 'lr': 3e-4, 'grad_norm': 1.0, 'tokens_per_s': 12345.6}
 EVALUATION = {'eval_loss': 2.5, 'eval_se': 0.01, 'eval_bits_per_byte': 3.6067}
 
 
+class Clock:
+  """Stands for the module `time`; it goes on when the test says so."""
+
+  now = 0.0
+
+  def monotonic(self):
+    return self.now
+
+
 def test_plain_progress_is_one_line_per_row(monkeypatch):
   monkeypatch.setenv('FORCE_COLOR', '1')
   monkeypatch.setattr(metrics, 'LINE_EVERY_S', 0.0)
@@ -208,13 +217,57 @@ def test_plain_progress_is_one_line_per_row(monkeypatch):
     progress.show(99, ROW)
     progress.show(100, EVALUATION)
     progress.show(999, {'loss': math.nan})
-  first, second, third = stream.getvalue().splitlines()
-  start = '[wsd]   100/1000  loss 2.3457  lr 3.00e-04  12,346 tok/s  eta '
-  assert first.startswith(start)
-  assert second == (
-    '[wsd]   100/1000  eval loss 2.5000 ± 0.0100, 3.6067 bits/byte'
-  )
-  assert third == '[wsd]  1000/1000  loss nan  eta 0:00'
+  assert stream.getvalue().splitlines() == [
+    '[wsd]   100/1000  loss 2.3457  lr 3.00e-04  12,346 tok/s',
+    '[wsd]   100/1000  eval loss 2.5000 ± 0.0100, 3.6067 bits/byte',
+    '[wsd]  1000/1000  loss nan  eta 0:00',
+  ]
+
+
+def test_the_time_left_does_not_count_the_compilation(monkeypatch):
+  """A minute of it, then 0.1 s an update: 899 updates are 90 s."""
+  clock, stream = Clock(), io.StringIO()
+  monkeypatch.setattr(metrics, 'time', clock)
+  monkeypatch.setattr(metrics, 'LINE_EVERY_S', 0.0)
+  with Progress(
+    total_steps=1000, start_step=90, name='x', stream=stream
+  ) as progress:
+    clock.now += 60
+    progress.show(90, {'loss': 2.0})
+    clock.now += 1
+    progress.show(100, {'loss': 2.0})
+    clock.now += 10  # ten updates with an evaluation, which counts: 11 s for 20
+    progress.show(110, {'loss': 2.0})
+  assert [
+    line.partition('2.0000')[2] for line in stream.getvalue().split('\n')
+  ][:3] == ['', '  eta 1:30', '  eta 8:09']
+
+
+def test_an_evaluation_names_its_corpora_and_averages():
+  stream = io.StringIO()
+  with Progress(
+    total_steps=9, start_step=0, name='x', stream=stream
+  ) as progress:
+    progress.show(
+      3,
+      {
+        **EVALUATION,
+        'epochs': 0.5,
+        'eval_loss/german': 2.5,
+        'eval_se/german': 0.01,
+        'eval_loss/english': 3.0,
+        'eval_loss/code': 4.0,
+        'ema_eval_loss': 2.4,
+        'lawa_eval_loss': 2.3,
+        'law_eval_residual': 0.1,
+      },
+    )
+    progress.show(4, {'eval_loss': 2.5, 'ema_eval_loss': 2.4})
+  assert stream.getvalue().splitlines() == [
+    'x  3/9  eval loss (german) 2.5000 ± 0.0100, 3.6067 bits/byte, ema 2.4000, '
+    'lawa 2.3000; english 3.0000, code 4.0000',
+    'x  4/9  eval loss 2.5000, ema 2.4000',
+  ]
 
 
 def test_plain_progress_leaves_out_rows_that_follow_fast(monkeypatch):
@@ -239,6 +292,7 @@ def test_terminal_progress_is_a_bar_and_gives_the_cursor_back(monkeypatch):
     with Progress(
       total_steps=1000, start_step=500, name='[wsd]', stream=stream
     ) as progress:
+      progress.show(549, ROW)
       progress.show(599, ROW)
       progress.show(600, EVALUATION)
       raise RuntimeError

@@ -1,5 +1,6 @@
 """Shares of domains: exact to a sequence, over any time and any resume."""
 
+import dataclasses
 import json
 import random
 from fractions import Fraction
@@ -10,7 +11,10 @@ import pytest
 from trainers import corpus as corpus_lib
 from trainers.config import DataConfig
 from trainers.data import Batches
+from trainers.data import begun_anew
+from trainers.data import streams_of
 from trainers.data import windows_per_epoch
+from trainers.fields import to_dict
 from trainers.mixture import Domain
 from trainers.mixture import Mixture
 from trainers.mixture import apportioned
@@ -18,13 +22,13 @@ from trainers.mixture import shares_at
 from trainers.sources import TokenFile
 
 SEQ_LEN = 4
-N_WINDOWS = {'old': 50, 'new': 200, 'code': 30}
-FIRST_TOKEN = {'old': 0, 'new': 1000, 'code': 2000}
+N_WINDOWS = {'old': 50, 'new': 200, 'code': 30, 'web': 20}
+FIRST_TOKEN = {'old': 0, 'new': 1000, 'code': 2000, 'web': 3000}
 
 
 @pytest.fixture(scope='module')
 def corpora(tmp_path_factory):
-  """Three corpora whose tokens tell corpus and place."""
+  """Four corpora whose tokens tell corpus and place."""
   folder = tmp_path_factory.mktemp('corpora')
   made = {}
   for name, n in N_WINDOWS.items():
@@ -98,27 +102,90 @@ def test_a_domain_goes_through_its_windows_whatever_the_others(corpora):
   np.testing.assert_array_equal(new, order[: len(new)])
 
 
-@pytest.mark.parametrize('how', ['constant', 'changing'])
+def random_shares(rng, how, k, n_steps):
+  """Shares of every step by domain; the last is the rest."""
+
+  def cut():
+    weights = [rng.choice([0, 1, 1, 2, 5, 19]) for _ in range(k - 1)]
+    return [Fraction(w, sum(weights) + 1) for w in weights]
+
+  begin, end = cut(), cut()
+  ends = [rng.choice([n_steps // 2, rng.randrange(n_steps)]) for _ in begin]
+  jump_frac = rng.choice([0.05, 0.5, 1])
+  for step in range(n_steps):
+    others = begin
+    if how == 'linear':
+      others = [
+        a + (b - a) * Fraction(step, n_steps)
+        for a, b in zip(begin, end, strict=True)
+      ]
+    elif how == 'ended':
+      others = [s * (step < n) for s, n in zip(begin, ends, strict=True)]
+    elif how == 'jumps' and rng.random() < jump_frac:
+      others = begin = cut()
+    shares = [*others, 1 - sum(others)]
+    yield {str(i): share for i, share in enumerate(shares)}
+
+
+@pytest.mark.parametrize('how', ['constant', 'linear', 'ended', 'jumps'])
 def test_no_domain_is_ever_a_whole_sequence_off(how):
-  """Random shares of up to eight domains, zero shares and batches of one."""
+  """Random shares of up to eight domains, zero shares and batches of one.
+
+  Where the shares of more than three change, batches are whole as well, but a
+  domain may be behind by more than a sequence, of `k` never by `k - 1`.
+  """
   rng = random.Random(3)
-  for _ in range(300):
+  for _ in range(100):
     k, size = rng.choice([2, 3, 5, 8]), rng.choice([1, 2, 3, 8, 64])
-    weights = [
-      [rng.choice([0, 1, 1, 2, 5, 19]) for _ in range(k - 1)] for _ in range(2)
-    ]
-    ends = [[Fraction(w, sum(ws) + 1) for w in (*ws, 1)] for ws in weights]
     owed = {str(i): Fraction(0) for i in range(k)}
-    for step in range(60):
-      t = Fraction(step, 60) if how == 'changing' else Fraction(0)
-      shares = {
-        str(i): ends[0][i] + (ends[1][i] - ends[0][i]) * t for i in range(k)
-      }
+    for shares in random_shares(rng, how, k, 60):
       counts = apportioned(owed, shares, size)
       assert sum(counts.values()) == size
       assert min(counts.values()) >= 0
       owed = {n: owed[n] + shares[n] * size - counts[n] for n in shares}
-      assert max(map(abs, owed.values())) < 1
+      assert min(owed.values()) > -1
+      within_one = how == 'constant' or k <= 3
+      assert max(owed.values()) < (1 if within_one else k - 1)
+
+
+def test_those_that_are_behind_least_give_way_one_sequence_each():
+  """Four were ahead when their shares fell to 0."""
+  owed = {n: Fraction(-9, 10) for n in ('p', 'q', 'r', 's')}
+  owed |= {'a': Fraction(9, 10), 'b': Fraction(12, 10), 'c': Fraction(15, 10)}
+  shares = {n: Fraction(0) for n in 'pqrs'}
+  shares |= {'a': Fraction(3, 8), 'b': Fraction(3, 8), 'c': Fraction(2, 8)}
+  # Due 3.9, 4.2 and 3.5: 10 whole ones for 8 places. Once b has given way it is
+  # 1.2 behind; c, which is 0.5 behind, is next.
+  counts = apportioned(owed, shares, 8)
+  assert counts == {'p': 0, 'q': 0, 'r': 0, 's': 0, 'a': 3, 'b': 3, 'c': 2}
+
+
+def test_a_domain_without_a_share_waits_for_those_with_one():
+  owed = {'old': Fraction(1, 2), 'new': Fraction(1, 4), 'web': Fraction(-3, 4)}
+  shares = {'old': Fraction(0), 'new': Fraction(1, 2), 'web': Fraction(1, 2)}
+  assert apportioned(owed, shares, 1) == {'old': 0, 'new': 1, 'web': 0}
+
+
+@pytest.mark.parametrize(
+  ('batch_size', 'shares'),
+  [
+    # All that have a share are ahead, one that has none is behind.
+    (
+      16,
+      {'old': ((33, 0.3), (43, 0)), 'web': ((33, 0.3), (34, 0)), 'code': 0.1},
+    ),
+    # Two were ahead when their shares ended at once: 9 are due.
+    (
+      8,
+      {'old': ((15, 0.3), (16, 0)), 'web': ((15, 0.2), (16, 0)), 'code': 0.2},
+    ),
+  ],
+)
+def test_every_batch_is_whole_when_shares_end(corpora, batch_size, shares):
+  config = config_of(shares, batch_size)
+  batches = batches_of(corpora, config)
+  for step in range(80):
+    assert batches.next(step).shape == (batch_size, SEQ_LEN + 1)
 
 
 def test_shares_change_over_time_as_the_knots_say(corpora):
@@ -129,7 +196,7 @@ def test_shares_change_over_time_as_the_knots_say(corpora):
   assert shares_at(domains, 20)['old'] == Fraction(3, 10)
   assert shares_at(domains, 99)['old'] == Fraction(1, 10)
   batches = batches_of(corpora, config)
-  drawn = exact = 0
+  drawn, exact = 0, Fraction(0)
   for step in range(60):
     drawn += counts_of(batches.next(step))['old']
     exact += shares_at(domains, step)['old'] * 8
@@ -170,10 +237,10 @@ def test_replayed_data_goes_on_where_its_run_stood(corpora):
     DataConfig(source=source_of('old'), seq_len=SEQ_LEN, batch_size=8),
   )
   seen = np.concatenate([old.next(t) for t in range(3)])[:, 0]
-  new = batches_of(corpora, config_of({}), old.position(), is_branch=True)
+  new = batches_of(corpora, config_of({}), old.position())
   new.next(3)
   config = config_of({'old': 0.5})
-  replay = batches_of(corpora, config, new.position(), is_branch=True)
+  replay = batches_of(corpora, config, new.position())
   rows = np.concatenate([replay.next(4 + t) for t in range(6)])[:, 0]
   # 24 of 50 windows were seen; these are the next 24, none of them twice.
   replayed = rows[rows < 1000]
@@ -192,13 +259,86 @@ def test_from_start_reads_old_data_again_in_its_order(corpora):
   config = DataConfig(
     source=Mixture(domains=domains), seq_len=SEQ_LEN, batch_size=8
   )
-  replay = batches_of(corpora, config, old.position(), is_branch=True)
+  replay = batches_of(corpora, config, old.position())
   rows = [replay.next(3 + t) for t in range(3)]
   # A resume of that branch goes on, it does not begin again.
   resumed = batches_of(corpora, config, replay.position())
   rows += [resumed.next(6 + t) for t in range(3)]
   starts = np.concatenate(rows)[:, 0]
   np.testing.assert_array_equal(starts[starts < 1000], seen)
+
+
+def with_replay(share, from_start=True):
+  """A run that replays `old`, from its first batch, beside `new`."""
+  old = Domain(source=source_of('old'), share=share, from_start=from_start)
+  domains = {'old': old, 'new': Domain(source=source_of('new'))}
+  return DataConfig(
+    source=Mixture(domains=domains), seq_len=SEQ_LEN, batch_size=8
+  )
+
+
+@pytest.mark.parametrize('share', [0.3, ((2, 0.5), (9, 0.1))])
+def test_a_branch_of_the_same_mixture_goes_on_for_all_from_start(
+  corpora, share
+):
+  """A decay off a run that replays is the run that had the decay."""
+  config = with_replay(share)
+  whole = batches_of(corpora, config)
+  for step in range(5):
+    whole.next(step)
+  position = json.loads(json.dumps(whole.position()))
+  branch = batches_of(corpora, config, position)
+  for step in range(5, 15):
+    np.testing.assert_array_equal(branch.next(step), whole.next(step))
+  assert branch.position() == whole.position()
+
+
+def test_a_branch_of_another_mixture_begins_domains_from_start(corpora):
+  parent = batches_of(corpora, with_replay(0.5))
+  seen = [parent.next(step) for step in range(2)]
+  config = with_replay(0.25)
+  branch = batches_of(corpora, config, parent.position())
+  rows = [branch.next(2 + step) for step in range(4)]
+  old, again = (
+    starts[starts < 1000]
+    for starts in (np.concatenate(seen)[:, 0], np.concatenate(rows)[:, 0])
+  )
+  np.testing.assert_array_equal(again, old)
+
+
+@pytest.mark.parametrize(
+  ('parent', 'branch', 'anew'),
+  [
+    (with_replay(0.5), with_replay(0.5), []),
+    (with_replay(0.5), with_replay(0.25), ['old']),
+    (with_replay(0.5), with_replay(0.25, from_start=False), []),
+    (config_of({}), config_of({'code': 0.5}), ['code']),
+    (config_of({}), dataclasses.replace(config_of({}), seed=5), ['new']),
+    (None, with_replay(0.5), ['old', 'new']),
+  ],
+)
+def test_what_begins_anew_is_told_from_json_values(
+  corpora, parent, branch, anew
+):
+  """As a launch tells it; the batches of the branch begin there too."""
+  position = parent and batches_of(corpora, parent).position()
+  if position:
+    position['drawn'] = dict.fromkeys(position['drawn'], 7)
+  streams = streams_of(branch, corpora)
+  source = json.loads(json.dumps(to_dict(branch)))['source']
+  assert begun_anew(position, streams, source) == anew
+  batches = batches_of(corpora, branch, position)
+  drawn = batches.position()['drawn']
+  assert [n for n, key in streams.items() if drawn[key] == 0] == anew
+
+
+def test_what_begins_anew_of_a_corpus_without_a_mixture(corpora):
+  config = DataConfig(source=source_of('old'), seq_len=SEQ_LEN, batch_size=8)
+  alone = {'tokenfile': corpora['old']}
+  streams, source = streams_of(config, alone), to_dict(config.source)
+  assert begun_anew(None, streams, source) == ['tokenfile']
+  position = Batches(alone, config).position()
+  assert begun_anew(position, streams, source) == []
 
 
 def test_a_subset_is_the_same_part_in_every_epoch(corpora):

@@ -236,6 +236,7 @@ def test_an_optimizer_by_name_is_clipped_first():
     ({'name': 'adamx'}, r"Optax\(name='adamx'.*no attribute 'adamx'"),
     ({'name': 'scale_by_adam'}, "unexpected keyword argument 'learning_rate'"),
     ({'name': 'tree'}, 'not a call that optax takes'),
+    ({'name': 'lbfgs'}, 'not an optimizer of gradients: .* missing'),
     ({'arguments': {'momentun': 0.9}}, "unexpected.*'momentun'"),
     ({'arguments': {'learning_rate': 1.0}}, 'must not hold learning_rate'),
     ({'arguments': {'accumulator_dtype': jnp.bfloat16}}, 'JSON values'),

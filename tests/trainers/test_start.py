@@ -16,11 +16,12 @@ from trainers import checkpoint
 from trainers.checkpoint import DamagedCheckpoint
 from trainers.config import LogConfig
 from trainers.fields import to_dict
+from trainers.finish import Finish
 from trainers.optimizer import AdamW
 from trainers.optimizer import schedules_of
+from trainers.plan import plan_start
 from trainers.sources import TokenFile
 from trainers.start import checkpoints_of
-from trainers.start import plan_start
 from trainers.start import read_lineage
 
 RUN = tiny_run(TokenFile(train_path='train.bin', valid_path='valid.bin'))
@@ -242,6 +243,39 @@ def test_a_branch_needs_a_new_folder(workdir, tmp_path):
     plan(BRANCH, tmp_path / 'b', branch_from=f'{workdir}@10')
 
 
+def test_the_id_of_a_branch_tells_what_was_decided_in_its_parent(
+  workdir, tmp_path
+):
+  """Other schedules since the parent's id was given make other weights."""
+  asked = with_schedule(RUN, peak_lr=5e-3)
+  folder = tmp_path / 'replaced'
+  write_run(folder, (0, 10))
+  start = plan(asked, folder, restore='replace')
+  write_run(tmp_path / 'other', (0, 10), asked, start)
+  branches = [
+    plan(BRANCH, tmp_path / 'b', branch_from=f'{source}@10').lineage
+    for source in (workdir, tmp_path / 'other', folder)
+  ]
+  assert len({branch.parent.run_id for branch in branches}) == 1
+  ids = [branch.run_id for branch in branches]
+  assert ids[0] == ids[2] != ids[1]
+
+
+@pytest.mark.parametrize('changed', [{'batch_size': 4}, {'seq_len': 8}])
+def test_a_budget_of_tokens_counts_those_of_the_parent_too(
+  workdir, tmp_path, changed
+):
+  budget = Finish(by_tokens=10**6)
+  asked = dataclasses.replace(RUN, finish=budget)
+  plan(asked, tmp_path / 'b', branch_from=f'{workdir}@10')
+  asked = dataclasses.replace(
+    asked, data=dataclasses.replace(RUN.data, **changed)
+  )
+  with pytest.raises(ValueError, match=r'Finish.by_tokens counts every update'):
+    plan(asked, tmp_path / 'b', branch_from=f'{workdir}@10')
+  plan(asked, tmp_path / 'b', branch_from=f'{workdir}@10', carry='weights')
+
+
 # A folder with a run.
 
 
@@ -265,6 +299,62 @@ def test_a_finished_run_is_left_as_it_is(workdir):
   start = plan(done, folder)
   assert start.step == 20
   assert start.lineage == read_lineage(folder)
+
+
+def with_decay(lineage, step, decay_steps):
+  """A lineage with a decay that an order began."""
+  spec = lrsched.to_dict(WSD.decay_from(step, decay_steps))
+  return lineage.recorded(step, 'decay', (), spec)
+
+
+def write_lineage(workdir, lineage):
+  (workdir / 'lineage.json').write_text(json.dumps(lineage.to_dict()))
+
+
+def test_a_decay_after_a_replace_survives_a_kill(workdir):
+  """Replaced at 20, told to decay at 22, killed before the next checkpoint."""
+  asked = dataclasses.replace(
+    with_schedule(RUN, stable_steps=36), total_steps=50
+  )
+  replaced = plan(asked, workdir, restore='replace')
+  schedule = asked.optimizer.schedule.decay_from(22, 5)
+  told = replaced.lineage.recorded(22, 'decay', (), lrsched.to_dict(schedule))
+  write_lineage(workdir, told)
+  (workdir / 'config.json').write_text(json.dumps(resolved_of(asked)))
+  for restore in (None, 'replace'):  # the same launch, or one to be sure
+    start = plan(asked, workdir, restore=restore)
+    assert start.lineage.begun_decay == told.events[-1]
+    event = start.lineage.events[-1]
+    assert (event.step, event.kind) == (20, 'resume')
+    # The checkpoint is of the config before.
+    assert 'config.total_steps: 30 -> 50' in event.note
+
+
+def test_a_change_of_what_is_watched_does_not_end_a_decay(workdir):
+  told = with_decay(read_lineage(workdir), 16, 6)
+  write_lineage(workdir, told)
+  watched = dataclasses.replace(RUN, log=LogConfig(every_steps=2))
+  start = plan(watched, workdir, restore='replace')
+  assert start.lineage.begun_decay == told.events[-1]
+  event = start.lineage.events[-1]
+  assert (event.kind, event.note) == (
+    'change',
+    ('config.log.every_steps: 1 -> 2',),
+  )
+  # Another schedule does: it is what is asked for now.
+  start = plan(with_schedule(RUN, peak_lr=5e-3), workdir, restore='replace')
+  assert start.lineage.begun_decay is None
+  assert start.lineage.events[-1].kind == 'replace'
+
+
+def test_a_run_killed_in_its_first_save_begins_again(tmp_path):
+  """The log is open by then, and empty."""
+  folder = tmp_path / 'a'
+  write_run(folder, ())
+  (folder / 'metrics.jsonl').touch()
+  checkpoint.path_of(checkpoints_of(folder), 0).mkdir()
+  start = plan(RUN, folder)
+  assert (start.step, start.root) == (0, None)
 
 
 @pytest.mark.parametrize('restore', [None, 'resume'])
