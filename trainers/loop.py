@@ -277,7 +277,7 @@ def _begin_decay(
     about = (end_step - step) * seconds
     cost += f', about {about:.0f} s at the pace so far'
   if jax.process_index() == 0:
-    text = '\n  '.join((*event_lines(lineage.events[-1]), cost))
+    text = '\n'.join((*event_lines(lineage.events[-1]), f'  {cost}'))
     print(f'{parts.workdir}: {text}', file=sys.stderr)
   write_lineage(parts.workdir, lineage)
   parts.orders.follow()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from collections.abc import Mapping
@@ -47,12 +48,12 @@ def outline(
   Returns:
     Five lines.
   """
-  data, last = config.data, config.total_steps - 1
-  updates = config.total_steps - start_step
-  samples = data.samples_at(config.total_steps) - data.samples_at(start_step)
-  sizes = (data.batch_size_at(start_step), data.batch_size_at(last))
+  data, end_step = config.data, _end_step(config)
+  updates = end_step - start_step
+  samples = data.samples_at(end_step) - data.samples_at(start_step)
+  sizes = (data.batch_size_at(start_step), data.batch_size_at(end_step - 1))
   size = ' to '.join(str(n) for n in dict.fromkeys(sizes))
-  drawn = drawn_by_domain(data, start_step, config.total_steps)
+  drawn = drawn_by_domain(data, start_step, end_step)
   corpora = ', '.join(
     f'{name} {_epochs(n / windows[name])} from {_epochs(epochs[name])} on'
     for name, n in drawn.items()
@@ -74,8 +75,15 @@ def outline(
   ]
 
 
+def _end_step(config: RunConfig) -> int:
+  """The last step that budgets of updates and tokens allow."""
+  is_over = lambda step: config.finish.is_over(step, config.data.tokens_at)
+  steps = range(config.total_steps + 1)
+  return bisect.bisect_left(steps, True, key=is_over) - 1
+
+
 def _schedule_line(config: RunConfig, start_step: int) -> str:
-  """The phases that are still to come, each with its end."""
+  """The phases of the schedule that are still to come, each with its end."""
   schedule, total = config.optimizer.schedule, config.total_steps
   phases = [
     f'{name} to {total if end is None else min(end, total)}'
@@ -88,7 +96,7 @@ def _schedule_line(config: RunConfig, start_step: int) -> str:
   budgets = (finish.by_step, finish.by_tokens, finish.by_time)
   most = 'at most ' if any((*budgets, finish.by_device_hours)) else ''
   return (
-    f'updates {start_step} to {most}{total} of schedule '
+    f'updates {start_step} to {most}{_end_step(config)} of schedule '
     f'{type(schedule).__name__}: {", ".join(phases)}'
   )
 

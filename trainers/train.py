@@ -145,18 +145,7 @@ def run(
         )
     if is_writer:
       _write_folder(workdir, resolved, start)
-      lines = outline(
-        config,
-        start.step,
-        batches.epochs(),
-        batches.windows(),
-        abstract_state(config, mesh),
-        mesh,
-      )
-      for name, spec in schedules_of(config.optimizer).items():
-        text = _lr_lines(spec, start.step, config.total_steps)
-        lines.append(f'{name}: {text}')
-      print(f'{workdir}: ' + '\n  '.join(lines), file=sys.stderr)
+      _announce(workdir, config, start.step, batches, mesh)
     stack.enter_context(jax.set_mesh(mesh))
     if state is None:
       state = new_state(config, mesh)
@@ -282,6 +271,23 @@ def _teacher(config: RunConfig, mesh: Mesh, start: Start) -> Any:
   if start.step == first:
     return None
   return first_params(config, mesh, start.root, first)
+
+
+def _announce(
+  workdir: pathlib.Path,
+  config: RunConfig,
+  step: int,
+  batches: Batches,
+  mesh: Mesh,
+) -> None:
+  """Prints what the run is about to do, and its next LRs."""
+  state = abstract_state(config, mesh)
+  lines = outline(
+    config, step, batches.epochs(), batches.windows(), state, mesh
+  )
+  for name, spec in schedules_of(config.optimizer).items():
+    lines.append(f'{name}: {_lr_lines(spec, step, config.total_steps)}')
+  print(f'{workdir}: ' + '\n  '.join(lines), file=sys.stderr)
 
 
 def _lr_lines(spec: lrsched.Schedule, step: int, total_steps: int) -> str:

@@ -65,6 +65,16 @@ def test_a_run_that_goes_on_is_outlined_from_there():
   assert epochs == 'epochs: tokenfile 0.001 from 1.20 on'
 
 
+@pytest.mark.parametrize(
+  'budget', [{'by_step': 25}, {'by_tokens': 25 * 128 + 127}]
+)
+def test_a_budget_is_what_a_run_comes_to(budget):
+  finish = Finish(**budget, decay_steps=5)
+  first, tokens, *_ = lines_of(dataclasses.replace(RUN, finish=finish))
+  assert first.startswith('updates 0 to at most 25 of schedule WSD: ')
+  assert tokens == '3,200 tokens (25 updates of 8 x 16)'
+
+
 def test_sizes_are_those_of_the_state():
   model = dataclasses.replace(RUN.model, d_model=128, d_ff=512, n_layers=2)
   config = dataclasses.replace(RUN, model=model)
