@@ -7,6 +7,7 @@ config, so that a compiled step can receive them as arguments.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -128,7 +129,8 @@ class Optax:
       tx = _named(self)
       # One update: line searches want the loss as well, which no step gives.
       matrix = jax.ShapeDtypeStruct((2, 2), 'float32')
-      jax.eval_shape(lambda x: tx.update(x, tx.init(x), x), matrix)
+      with contextlib.suppress(ValueError):  # a mask is of the weights' tree
+        jax.eval_shape(lambda x: tx.update(x, tx.init(x), x), matrix)
     except (AttributeError, TypeError) as error:
       raise ValueError(
         f'Optax(name={self.name!r}, arguments={self.arguments!r}) is not a '

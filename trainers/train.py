@@ -330,7 +330,7 @@ def _write_folder(
   recorded = workdir / 'lineage.json'
   n_old = len(read_lineage(workdir).events) if recorded.exists() else 0
   for event in start.lineage.events[n_old:]:
-    if event.note:
+    if event.note or event.kind != 'start':
       text = '\n'.join(event_lines(event))
       print(f'{workdir}: {text}', file=sys.stderr)
   lineage = json.dumps(start.lineage.to_dict(), indent=2)

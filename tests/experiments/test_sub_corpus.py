@@ -54,7 +54,7 @@ def reference_run(source):
 
 
 # A window more or less, a token more or less, batches of 16 windows filled up.
-@pytest.mark.parametrize('n', [17, 18, 33, 273, 600])
+@pytest.mark.parametrize('n', [17, 33, 600])
 def test_every_token_but_the_first_is_scored_once(n, tmp_path):
   config = reference_run(write_tokens(tmp_path / 'tokens', COUNTING))
   rng = np.random.default_rng(n)

@@ -92,6 +92,7 @@ def test_stopped_in_its_first_compilation_it_leaves_step_0(folder):
   tiny_run.assert_same_run(folder / 'whole', folder / 'early', 300)
 
 
+@pytest.mark.slow
 def test_stopped_in_its_warmup_it_goes_on_from_there(folder):
   rows = folder / 'warm' / 'metrics.jsonl'
   said = stop_at(folder, 'warm', lambda: rows_in(rows) >= 3)

@@ -86,7 +86,7 @@ def test_another_format_is_named(tmp_path, monkeypatch):
   monkeypatch.setattr(checkpoint, 'FORMAT', 1)
   save(tmp_path, (3,))
   monkeypatch.undo()
-  with pytest.raises(ValueError, match=r'is of format 1, .* reads format 2'):
+  with pytest.raises(ValueError, match=r'is of format 1, .* reads format 3'):
     checkpoint.load_metadata(tmp_path, 3)
 
 

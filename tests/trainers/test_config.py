@@ -188,6 +188,7 @@ def test_as_json_every_number_is_there_once_and_reads_back():
     'train_path': 'train.bin',
     'valid_path': 'valid.bin',
     'dtype': 'uint16',
+    'bytes_per_token': None,
   }
   assert found['checkpoint']['keep_steps'] == [14]
   assert lrsched.from_dict(found['optimizer']['schedule']) == WSD
