@@ -313,7 +313,7 @@ def _last_losses(workdir: pathlib.Path, step: int) -> np.ndarray:
 def _locked(workdir: pathlib.Path) -> Iterator[None]:
   """Holds the folder for this process; the lock ends with the process."""
   workdir.mkdir(parents=True, exist_ok=True)
-  with (workdir / 'lock').open('w') as file:
+  with (workdir / 'lock').open('a') as file:  # it is not written to
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

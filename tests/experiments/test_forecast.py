@@ -60,6 +60,7 @@ def read_flags(**values):
   return flagsaver.flagsaver(**values)
 
 
+@pytest.mark.slow
 def test_a_schedule_is_forecast_from_two_files(folder, tmp_path, capsys):
   """And again from the saved fit, to the digit."""
   spec = tmp_path / 'spec.json'

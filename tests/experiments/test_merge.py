@@ -112,6 +112,7 @@ def test_an_equal_mean_is_what_lawa_reports(trained):
   assert abs(row['lawa_eval_loss'] - row['eval_loss']) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_program_writes_what_a_run_begins_from(trained, config, tmp_path):
   out = tmp_path / 'merged.npz'
   done = program(

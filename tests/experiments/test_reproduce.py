@@ -78,6 +78,7 @@ def experiment(config):
   )
 
 
+@pytest.mark.slow
 def test_an_experiment_is_tuned_trained_judged_and_recorded(
   experiment, tmp_path
 ):

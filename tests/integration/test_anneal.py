@@ -103,6 +103,7 @@ def test_the_plan_counts_the_trunk_once_and_writes_nothing(folder, monkeypatch):
   assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_branch_that_is_the_trunks_own_decay_is_the_trunk(folder, annealed):
   """The same weights, batches and LRs, though the corpus has another name."""
   ours = losses(folder, 'same_20_4', 24, 'old')
@@ -183,6 +184,7 @@ def test_a_step_that_was_not_kept_is_refused(folder):
     trunk_configs(folder / 'text', (12,))
 
 
+@pytest.mark.slow
 def test_the_last_line_of_a_launch_says_where_a_begun_decay_ended(folder):
   """The config says 24 updates; the budget ends them at 16."""
   budget = ('finish.by_step=16', 'finish.decay_steps=4')

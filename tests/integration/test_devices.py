@@ -45,6 +45,7 @@ def test_the_lr_is_the_same_to_the_bit(folder):
   assert one == cube
 
 
+@pytest.mark.slow
 def test_a_run_moves_to_another_mesh_when_asked_to(folder):
   """From eight devices to one, with its checkpoint; never by itself."""
   longer = [f.replace('total_steps=20', 'total_steps=25') for f in TWENTY]

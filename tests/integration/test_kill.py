@@ -72,6 +72,7 @@ def test_killed_three_times_it_is_the_uninterrupted_run(folder):
   assert note in done.stderr
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_named_and_the_run_ends_the_same(folder):
   kill_after(folder, 'damaged', 150)
   root = folder / 'damaged' / 'checkpoints'

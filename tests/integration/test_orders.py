@@ -80,6 +80,7 @@ def stop_at(folder, workdir, is_so):
   return said
 
 
+@pytest.mark.slow
 def test_stopped_in_its_first_compilation_it_leaves_step_0(folder):
   # The first checkpoint is durable before anything else is compiled.
   manifest = folder / 'early' / 'checkpoints' / '000000000.manifest'
@@ -247,6 +248,8 @@ def cosine_config(**changes):
   )
   optimizer = dataclasses.replace(config.optimizer, schedule=cosine)
   config = dataclasses.replace(config, optimizer=optimizer, total_steps=2000)
+  rarely = ['eval.every_steps=2000', 'checkpoint.every_steps=2000']
+  config = override(config, [*rarely, 'checkpoint.keep_steps=()'])
   return dataclasses.replace(config, **changes)
 
 

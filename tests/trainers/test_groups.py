@@ -111,6 +111,7 @@ def test_a_restart_with_another_group_schedule_has_to_be_asked_for(folder):
   assert logged(folder / 'a', name, 5) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_branch_freezes_and_its_own_branch_unfreezes(folder):
   """Moments and the count of steps stay, whatever the groups are."""
   run(config_of({}), folder / 'trunk')
