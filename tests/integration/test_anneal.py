@@ -147,6 +147,7 @@ def test_the_lineage_counts_the_trunk_once(folder, annealed):
   assert sum(cost.alone.values()) == 24 + 2 * 16 + 2 * 24
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_where_it_was(folder, annealed):
   """Without the last branch it trains that one, and only that one."""
   out = folder / 'out'

@@ -168,6 +168,7 @@ def test_two_corpora_under_one_name_are_refused(here, tmp_path):
   assert not (tmp_path / 'x').exists()
 
 
+@pytest.mark.slow
 def test_views_train_and_resume_to_the_bit(here):
   config = trunk_config()
   views = dataclasses.replace(config.data, views=Views(n=2, kl_from_step=5))

@@ -249,6 +249,7 @@ def cosine_config(**changes):
   optimizer = dataclasses.replace(config.optimizer, schedule=cosine)
   config = dataclasses.replace(config, optimizer=optimizer, total_steps=2000)
   rarely = ['eval.every_steps=2000', 'checkpoint.every_steps=2000']
+  rarely += ['log.every_steps=20']
   config = override(config, [*rarely, 'checkpoint.keep_steps=()'])
   return dataclasses.replace(config, **changes)
 
