@@ -7,10 +7,10 @@ import pytest
 import rich.console
 
 import lrsched
-from experiments.figures import lineage_svg
 from experiments.lineage import cost_table
 from experiments.lineage import remarks_of
 from experiments.lineage import tree_of
+from experiments.lineage_figure import lineage_svg
 from experiments.run_words import corpus_words
 from experiments.run_words import data_words
 from experiments.run_words import schedule_words

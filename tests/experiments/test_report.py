@@ -14,10 +14,10 @@ import pytest
 
 import lrsched
 from experiments.figures import curves_svg
-from experiments.figures import lineage_svg
 from experiments.figures import lr_curve
 from experiments.law_figures import followed
 from experiments.law_figures import forecasts_svg
+from experiments.lineage_figure import lineage_svg
 from experiments.report import write_report
 from experiments.runs import forest_of
 from experiments.runs import load_runs
