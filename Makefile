@@ -45,12 +45,12 @@ demo: setup  ## train on real text: WSD-S, WSD with branches and cosine
 test: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
 test: export OPENBLAS_NUM_THREADS ?= 1
 test: setup  ## run every test not marked slow
-	$(BIN)/python -m pytest -q -m 'not slow' -n $(TEST_JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -m 'not slow' -n $(TEST_JOBS)
 
 test-all: export XLA_FLAGS ?= --xla_cpu_multi_thread_eigen=false
 test-all: export OPENBLAS_NUM_THREADS ?= 1
 test-all: setup  ## run every test
-	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS)
 
 lint: setup  ## check style, types and layering
 	$(BIN)/ruff check .
