@@ -9,10 +9,9 @@ import typing
 from typing import Any
 
 import lrsched
-from trainers import checkpoint
 from trainers.config import RunConfig
 from trainers.decided import decided
-from trainers.start import checkpoints_of
+from trainers.start import saved_metadata
 
 # What a run adds to its config: the corpora that it found.
 FOUND = {'corpora', 'eval_corpora'}
@@ -25,14 +24,7 @@ def config_at(workdir: pathlib.Path, step: int) -> RunConfig:
     ValueError: if there is no whole checkpoint of that step, or this version
       cannot build its config.
   """
-  root = checkpoints_of(workdir)
-  if step not in (steps := checkpoint.saved_steps(root)):
-    raise ValueError(
-      f'{workdir} has no checkpoint of step {step}; it has {steps}; keep one '
-      'with checkpoint.keep_steps'
-    )
-  checkpoint.verify(root, step)
-  metadata = checkpoint.load_metadata(root, step)
+  metadata = saved_metadata(workdir, step)
   lineage = lrsched.Lineage.from_dict(metadata['lineage'])
   return config_of(decided(metadata['config'], lineage), f'{workdir}@{step}')
 

@@ -14,6 +14,7 @@ from trainers.config import MeshConfig
 from trainers.config import RunConfig
 from trainers.sharding import make_mesh
 from trainers.start import checkpoints_of
+from trainers.start import saved_metadata
 from trainers.train_step import abstract_state
 
 
@@ -42,19 +43,10 @@ def read_saved(
     ValueError: if one is missing or damaged, or this version cannot build the
       config.
   """
-  root = checkpoints_of(workdir)
-  known = checkpoint.saved_steps(root)
-  if missing := [step for step in steps if step not in known]:
-    raise ValueError(
-      f'{field}: {workdir} has no checkpoint of step {missing[0]}; it has '
-      f'{known}; keep one with checkpoint.keep_steps'
-    )
-  for step in steps:
-    checkpoint.verify(root, step)
-  metadata = checkpoint.load_metadata(root, steps[-1])
+  *_, metadata = [saved_metadata(workdir, step, field) for step in steps]
   trained = metadata['config']
   return Saved(
-    root=root,
+    root=checkpoints_of(workdir),
     run_id=metadata['lineage']['run_id'],
     config=config_of(trained, f'{workdir}@{steps[-1]}'),
     hashes={name: found['hash'] for name, found in trained['corpora'].items()},

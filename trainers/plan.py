@@ -14,7 +14,6 @@ import lrsched
 from trainers import checkpoint
 from trainers.decided import decided
 from trainers.decided import schedules_in
-from trainers.optimizer import Schedules
 from trainers.start import Start
 from trainers.start import check_length
 from trainers.start import checkpoints_of
@@ -24,6 +23,7 @@ from trainers.start import parse_branch
 from trainers.start import read_lineage
 from trainers.start import read_record
 from trainers.start import run_id_of
+from trainers.start import saved_metadata
 from trainers.start import schedule_notes
 from trainers.start import weights_note
 
@@ -58,7 +58,6 @@ BEFORE_A_RUN = {
 
 def plan_start(
   resolved: dict[str, Any],
-  schedules: Schedules,
   streams: Mapping[str, str],
   workdir: pathlib.Path,
   *,
@@ -77,7 +76,6 @@ def plan_start(
 
   Args:
     resolved: the whole config as JSON values, with the hashes of the corpora.
-    schedules: the asked schedules, by field name.
     streams: of the data, by domain: `data.streams_of`.
     workdir: the run's folder.
     branch_from: `DIR@STEP`: the run folder and checkpoint to branch from.
@@ -102,13 +100,13 @@ def plan_start(
   origin = None if init_from is None else weights_note(init_from)
   if (workdir / 'config.json').exists():
     return _plan_restart(
-      resolved, schedules, streams, workdir, branch_from, carry, origin, restore
+      resolved, streams, workdir, branch_from, carry, origin, restore
     )
   _check_unused(workdir, restore)
   if branch_from is None:
     return _fresh(resolved, origin)
   source, step = parse_branch(branch_from)
-  return _plan_branch(resolved, schedules, streams, source, step, carry)
+  return _plan_branch(resolved, streams, source, step, carry)
 
 
 def _fresh(resolved: dict[str, Any], origin: tuple[str, ...] | None) -> Start:
@@ -134,21 +132,12 @@ def _check_unused(workdir: pathlib.Path, restore: str | None) -> None:
 
 def _plan_branch(
   resolved: dict[str, Any],
-  schedules: Schedules,
   streams: Mapping[str, str],
   source: pathlib.Path,
   load_step: int,
   carry: lrsched.Carry,
 ) -> Start:
-  root = checkpoints_of(source)
-  steps = checkpoint.saved_steps(root)
-  if load_step not in steps:
-    raise ValueError(
-      f'branch_from: {source} has no checkpoint of step {load_step}; it has '
-      f'{steps}; keep one with checkpoint.keep_steps'
-    )
-  checkpoint.verify(root, load_step)
-  metadata = checkpoint.load_metadata(root, load_step)
+  metadata = saved_metadata(source, load_step, 'branch_from')
   past = lrsched.Lineage.from_dict(metadata['lineage'])
   saved = decided(metadata['config'], past)
   changes = lrsched.diff(saved, resolved, 'config')
@@ -158,12 +147,20 @@ def _plan_branch(
   run_id = run_id_of(resolved, parent, past=past)
   lineage = lrsched.Lineage(run_id, parent, ())
   start = Start(
-    lineage.start_step, root, load_step, carry, metadata, True, lineage
+    lineage.start_step,
+    checkpoints_of(source),
+    load_step,
+    carry,
+    metadata,
+    True,
+    lineage,
   )
   check_length(resolved, start.step)
   if carry != 'weights':
     _check_tokens(resolved, saved)
-  notes = schedule_notes(saved, schedules, load_step, 'branch', carry)
+  notes = schedule_notes(
+    saved, schedules_in(resolved), load_step, 'branch', carry
+  )
   notes += data_notes(resolved, streams, start.position)
   lineage = lineage.recorded(start.step, 'branch', (*notes, *changes))
   return start._replace(lineage=lineage)
@@ -186,7 +183,6 @@ def _check_tokens(resolved: dict[str, Any], saved: dict[str, Any]) -> None:
 
 def _plan_restart(
   resolved: dict[str, Any],
-  schedules: Schedules,
   streams: Mapping[str, str],
   workdir: pathlib.Path,
   branch_from: str | None,
@@ -219,9 +215,7 @@ def _plan_restart(
   source = pathlib.Path(parent.workdir)
   if branch_from is not None:
     source = parse_branch(branch_from)[0]  # it may have moved since
-  return _plan_branch(
-    resolved, schedules, streams, source, parent.step, parent.carry
-  )
+  return _plan_branch(resolved, streams, source, parent.step, parent.carry)
 
 
 def _check_changes(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import lrsched
+from trainers import checkpoint
 from trainers.data import begun_anew
 from trainers.optimizer import Schedules
 
@@ -75,6 +76,26 @@ def parse_branch(
   if not (source / 'config.json').exists():
     raise ValueError(f'{field}: there is no run in {source}')
   return source, int(step)
+
+
+def saved_metadata(
+  workdir: pathlib.Path, step: int, field: str = ''
+) -> dict[str, Any]:
+  """Of a run's checkpoint, whose files are as they were written.
+
+  Raises:
+    ValueError: naming the `field` that asked, if there is no such step.
+    checkpoint.DamagedCheckpoint: if it is not whole.
+  """
+  root = checkpoints_of(workdir)
+  if step not in (steps := checkpoint.saved_steps(root)):
+    asked = f'{field}: ' if field else ''
+    raise ValueError(
+      f'{asked}{workdir} has no checkpoint of step {step}; it has {steps}; '
+      'keep one with checkpoint.keep_steps'
+    )
+  checkpoint.verify(root, step)
+  return checkpoint.load_metadata(root, step)
 
 
 def weights_note(path: str) -> tuple[str, ...]:

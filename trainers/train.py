@@ -42,6 +42,7 @@ from trainers.loop import Parts
 from trainers.loop import is_due
 from trainers.loop import metadata_of
 from trainers.loop import train
+from trainers.loop import write_lineage
 from trainers.metrics import read_metrics
 from trainers.optimizer import schedules_of
 from trainers.orders import Orders
@@ -58,6 +59,7 @@ from trainers.sharding import make_mesh
 from trainers.start import Start
 from trainers.start import checkpoints_of
 from trainers.start import read_lineage
+from trainers.train_step import TrainState
 from trainers.train_step import abstract_state
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'grain')
@@ -94,6 +96,7 @@ def run(
   """
   mesh = make_mesh(config.mesh)
   _check_batches(config, mesh)
+  abstract = abstract_state(config, mesh)  # raises if a weight does not divide
   corpora = corpora_of(config)
   eval_tokens = check_corpora(config, corpora)
   resolved = resolved_of(config, corpora)
@@ -106,7 +109,6 @@ def run(
       stack.enter_context(_locked(workdir))
     start = plan_start(
       resolved,
-      schedules_of(config.optimizer),
       streams,
       workdir,
       branch_from=branch_from,
@@ -145,7 +147,7 @@ def run(
         )
     if is_writer:
       _write_folder(workdir, resolved, start)
-      _announce(workdir, config, start.step, batches, mesh)
+      _announce(workdir, config, start.step, batches, abstract, mesh)
     stack.enter_context(jax.set_mesh(mesh))
     if state is None:
       state = new_state(config, mesh)
@@ -201,7 +203,6 @@ def _check_batches(config: RunConfig, mesh: Mesh) -> None:
   if config.gere is not None:
     check_batch('gere', config.gere.batch_size, 1, mesh)
   check_processes(mesh)
-  abstract_state(config, mesh)  # raises if a weight does not divide
 
 
 def _check_start(
@@ -278,12 +279,12 @@ def _announce(
   config: RunConfig,
   step: int,
   batches: Batches,
+  abstract: TrainState,
   mesh: Mesh,
 ) -> None:
   """Prints what the run is about to do, and its next LRs."""
-  state = abstract_state(config, mesh)
   lines = outline(
-    config, step, batches.epochs(), batches.windows(), state, mesh
+    config, step, batches.epochs(), batches.windows(), abstract, mesh
   )
   for name, spec in schedules_of(config.optimizer).items():
     lines.append(f'{name}: {_lr_lines(spec, step, config.total_steps)}')
@@ -333,8 +334,7 @@ def _write_folder(
     if event.note or event.kind != 'start':
       text = '\n'.join(event_lines(event))
       print(f'{workdir}: {text}', file=sys.stderr)
-  lineage = json.dumps(start.lineage.to_dict(), indent=2)
-  checkpoint.write_durably(recorded, lineage)
+  write_lineage(workdir, start.lineage)
   # A folder with a config is a run: whatever follows can be done again.
   text = json.dumps(resolved, indent=2)
   checkpoint.write_durably(workdir / 'config.json', text)
