@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import OptimizeResult
+import scipy
 
 from lrsched.laws import problem
 from lrsched.laws.curve import Curve
@@ -184,7 +184,7 @@ def _decays(curve: Curve) -> bool:
 
 def _verdict(
   law: Law,
-  end: OptimizeResult,
+  end: scipy.optimize.OptimizeResult,
   free: np.ndarray,
   curves: Sequence[Curve],
   prior: Prior | None,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import scipy.optimize
+import scipy
 from jaxtyping import Float
 
 from lrsched.laws.scaling import as_points

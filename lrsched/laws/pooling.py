@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import least_squares
+import scipy
 
 from lrsched.laws import problem
 from lrsched.laws.concave import Concave
@@ -110,7 +110,7 @@ def pool(data_sets: Mapping[str, Sequence[Curve]]) -> Pooled:
       blocks.append(block)
     return np.concatenate(rows), np.concatenate(blocks)
 
-  found = least_squares(
+  found = scipy.optimize.least_squares(
     lambda z: at(tuple(z))[0],
     z,
     lambda z: at(tuple(z))[1],

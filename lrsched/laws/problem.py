@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import OptimizeResult
-from scipy.optimize import least_squares
+import scipy
 
 from lrsched.laws.curve import Curve
 from lrsched.laws.law import Law
@@ -250,7 +249,7 @@ def solve(
   start: np.ndarray,
   prior: Prior | None,
   max_nfev: int,
-) -> OptimizeResult:
+) -> scipy.optimize.OptimizeResult:
   """The least objective reached from one start; `x` are coordinates `z`.
 
   Its `status` is 0 if that took more than `max_nfev` evaluations.
@@ -270,7 +269,7 @@ def solve(
       np.concatenate([j / HUBER, prior.root]),
     )
 
-  return least_squares(
+  return scipy.optimize.least_squares(
     lambda z: at(tuple(z))[0],
     np.clip(start, low + margin, high - margin),
     lambda z: at(tuple(z))[1],

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from lrsched.laws import problem
 from lrsched.laws.ends import onward
@@ -181,7 +181,7 @@ def best_shares(search: Search) -> np.ndarray:
   starts = [np.minimum(left / frac, 1.0) for frac in START_FRACS]
   starts.append(np.sin(0.5 * np.pi * left) ** 2)  # a cosine
   found = [
-    minimize(
+    scipy.optimize.minimize(
       functools.partial(loss_and_slope, search),
       variables_of(search, shares),
       jac=True,

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -41,6 +42,7 @@ def kill_after(folder, workdir, rows, written=None):
     if has_rows and (written is None or written.is_dir()):
       os.kill(process.pid, signal.SIGKILL)
       break
+    time.sleep(1e-3)  # leaves the core to the process
   process.wait()
   # A process that came to its end was not killed, and would prove nothing.
   assert process.returncode == -signal.SIGKILL

@@ -57,6 +57,7 @@ def wait_for(process, is_so):
   """Returns when something has happened, while the process lives."""
   while not is_so():
     assert process.poll() is None, process.stderr.read()
+    time.sleep(1e-3)  # leaves the core to the process
 
 
 def rows_in(path):
