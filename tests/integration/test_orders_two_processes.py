@@ -42,16 +42,19 @@ COMMON = [
   '--set=checkpoint.keep_steps=()',
 ]
 
-# The launch program, joined over a local socket; its clock may be ahead.
+# The launch program, joined over a local socket; its clock may be ahead, by so
+# many seconds when it is first read, at the launch, and from then on.
 PROGRAM = """
-import sys, time
+import itertools, sys
 import jax
-port, rank, ahead_s, *flags = sys.argv[1:]
+port, rank, first_s, then_s, *flags = sys.argv[1:]
 jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(rank))
-right = time.time
-time.time = lambda: right() + float(ahead_s)
 from absl import app
 from experiments import launch
+from trainers import finish
+right = finish.now
+ahead = itertools.chain([float(first_s)], itertools.repeat(float(then_s)))
+finish.now = lambda: right() + next(ahead)
 app.run(launch.main, ['launch', *flags])
 """
 
@@ -65,7 +68,10 @@ def folder(tmp_path_factory):
 
 @contextlib.contextmanager
 def two(folder, workdir, *flags, ahead_s=(0, 0)):
-  """Both processes of a run, which do not outlive the test."""
+  """Both processes of a run, which do not outlive the test.
+
+  The clock of the second is `ahead_s`: at the launch, and from then on.
+  """
   with socket.socket() as listener:
     listener.bind(('127.0.0.1', 0))
     port = listener.getsockname()[1]
@@ -76,7 +82,7 @@ def two(folder, workdir, *flags, ahead_s=(0, 0)):
     for rank in range(2):
       said = stack.enter_context((folder / f'said{rank}').open('w'))
       process = subprocess.Popen(
-        [*program, str(rank), str(ahead_s[rank]), *arguments],
+        [*program, str(rank), *(str(rank * s) for s in ahead_s), *arguments],
         cwd=folder,
         env=tiny_run.environment(),
         stdout=said,
@@ -192,6 +198,12 @@ def test_a_stop_does_not_lose_the_order_to_decay(folder):
 def test_a_deadline_comes_by_the_clock_that_is_ahead(folder):
   hour = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
   flags = [*ENDLESS, f'--set=finish.by_time={hour.isoformat()}']
+  # Past at the launch for one of the two: neither begins.
+  with two(folder, 'late', *flags, ahead_s=(7200, 7200)) as processes:
+    codes, said = ended(folder, processes)
+  assert 0 not in codes
+  assert 'Finish.by_time must be in the future' in said[1]
+  assert not (folder / 'late').exists()
   with two(folder, 'late', *flags, ahead_s=(0, 7200)) as processes:
     codes, said = ended(folder, processes)
   assert codes == [0, 0], said
