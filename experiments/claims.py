@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy
 
 MIN_SEEDS = 3
 COVERAGE = 0.9

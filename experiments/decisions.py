@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import kendalltau
+import scipy
 
 from lrsched.laws import Curve
 
@@ -56,7 +56,7 @@ class Choice(NamedTuple):
     """Kendall's rank correlation; None for a pair, 0 if nothing is ranked."""
     if len(self.names) < 3:
       return None
-    tau = float(kendalltau(self.predicted, self.measured).statistic)
+    tau = float(scipy.stats.kendalltau(self.predicted, self.measured).statistic)
     return 0.0 if np.isnan(tau) else tau
 
   def pairs(self) -> list[float]:

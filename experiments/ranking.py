@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from trainers.evaluate import paired_standard_error
 

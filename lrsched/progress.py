@@ -244,23 +244,12 @@ class Ramped(Schedule):
     starts = jnp.stack([jnp.zeros_like(full), *spec.boundaries])
     sizes = jnp.stack(spec.batch_sizes)
     lengths = jnp.diff(starts)  # of all stages but the last
-    most = jnp.iinfo(step.dtype).max - 1
-
-    def add(place: Any, stage: Any) -> Any:
-      whole, rest = place
-      start, length, size = stage
-      inside = jnp.clip(step - start, 0, length)
-      more, part = _share(inside, size, full)
-      carry = (rest + part >= full).astype(rest.dtype)
-      rest = rest + part - carry * full
-      return (whole + jnp.minimum(more + carry, most - whole), rest), None
-
     # At full size a step is a step. A loop, so that a hundred stages are one
     # small program.
     whole = jnp.maximum(step - starts[-1], 0)
+    begin = (whole, jnp.zeros_like(whole), step, full)
     stages = (starts[:-1], lengths, sizes[:-1])
-    place, _ = jax.lax.scan(add, (whole, jnp.zeros_like(whole)), stages)
-    whole, rest = place
+    (whole, rest, _, _), _ = jax.lax.scan(_add_stage, begin, stages)
     return _between(spec.schedule, whole, rest, full)
 
   def steps_for(self, full_steps: int) -> int:
@@ -284,6 +273,21 @@ class Ramped(Schedule):
 
   def phases(self) -> tuple[Phase, ...]:
     return _moved(self.schedule.phases(), self.steps_for)
+
+
+# Of the module, so that calls outside jit share a program: what is defined in
+# a call is compiled in each.
+def _add_stage(place: Any, stage: Any) -> Any:
+  """Full updates seen in a stage added to those before it."""
+  whole, rest, step, full = place
+  start, length, size = stage
+  inside = jnp.clip(step - start, 0, length)
+  more, part = _share(inside, size, full)
+  carry = (rest + part >= full).astype(rest.dtype)
+  rest = rest + part - carry * full
+  most = jnp.iinfo(step.dtype).max - 1
+  whole = whole + jnp.minimum(more + carry, most - whole)
+  return (whole, rest, step, full), None
 
 
 def samples_at(

@@ -30,8 +30,8 @@ LIBRARY_MAY_IMPORT = {
   *('types', 'typing', 'warnings'),
 }
 LIBRARY_MAY_IMPORT_LAZILY = {'matplotlib'}
-# `import scipy` loads its parts where they are first used, so that a run that
-# fits nothing starts without them: a fifth of the time of its imports.
+# `import scipy` loads its parts where they are first used: a program that fits
+# nothing spares a fifth of its imports.
 IMPORTED_WHOLE = 'scipy'
 FILE_CALLS = {'fromfile', 'load', 'loadtxt', 'memmap', 'open', 'save'}
 FILE_CALLS |= {'genfromtxt', 'savetxt', 'savez', 'savez_compressed', 'tofile'}
@@ -216,8 +216,8 @@ def purity_faults(root: pathlib.Path) -> Iterator[str]:
         lazily = found.lazy and top in LIBRARY_MAY_IMPORT_LAZILY
         if top not in LIBRARY_MAY_IMPORT and not lazily:
           yield f'{where}: the library may not import {found.name} here'
-        if found.name.startswith(f'{IMPORTED_WHOLE}.'):
-          yield f'{where}: import {IMPORTED_WHOLE}, not {found.name}'
+      if found.name.startswith(f'{IMPORTED_WHOLE}.'):
+        yield f'{where}: import {IMPORTED_WHOLE}, not {found.name}'
       if package == 'trainers' and top in TRAINERS_MAY_NOT_IMPORT:
         yield f'{where}: only experiments read flags, got {found.name}'
     if package != 'lrsched':

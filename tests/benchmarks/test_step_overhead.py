@@ -30,6 +30,7 @@ def test_an_arm_of_other_learning_rates_is_refused():
     step_overhead.optax_wsd(other)
 
 
+@pytest.mark.slow
 def test_both_arms_train_alike():
   spec = step_overhead.wsd(1e-3, decay_start=50, total_steps=100)
   moved = []

@@ -43,6 +43,7 @@ def saved(tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 def test_a_design_is_a_schedule(saved):
   spec, picture = saved.parent / 'designed.json', saved.parent / 'designed.png'
   result = run(

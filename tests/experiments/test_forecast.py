@@ -89,6 +89,7 @@ def test_a_schedule_is_forecast_from_two_files(folder, tmp_path, capsys):
   assert line in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_curves_may_be_of_any_format(folder, tmp_path):
   """A W&B export of two runs is fitted as the two files are."""
   made = [
@@ -116,6 +117,7 @@ def test_curves_may_be_of_any_format(folder, tmp_path):
     assert (found.name, found.warmup_steps) == (given.name, given.warmup_steps)
 
 
+@pytest.mark.slow
 def test_a_protocol_is_judged_for_every_law(folder, tmp_path, capsys):
   out, picture = tmp_path / 'out.json', tmp_path / 'out.png'
   with read_flags(plot=str(picture)):

@@ -118,6 +118,7 @@ def corpora(tmp_path_factory):
   return folder, DataConfig(source=source, seq_len=16, batch_size=8), documents
 
 
+@pytest.mark.slow
 def test_what_the_reference_knows_is_kept_whole_and_in_order(corpora):
   folder, data, documents = corpora
   good = np.concatenate(documents[::2])

@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['loss', 'eval_loss', 'grad_norm'])
 def test_eight_devices_train_as_one(folder, name):
   """Sums in another order: 1e-4 over 20 float32 steps at a peak of 1e-3."""
@@ -37,6 +38,7 @@ def test_eight_devices_train_as_one(folder, name):
   np.testing.assert_allclose(cube, one, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_lr_is_the_same_to_the_bit(folder):
   one, cube = (
     [r['lr'] for r in tiny_run.rows_of(folder / run) if 'lr' in r]

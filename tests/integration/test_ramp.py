@@ -29,6 +29,7 @@ def config_of(total_steps):
   )
 
 
+@pytest.mark.slow
 def test_a_run_with_a_ramp_ends_with_its_decay_and_resumes(
   tmp_path, monkeypatch
 ):

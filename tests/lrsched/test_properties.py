@@ -12,6 +12,7 @@ import pytest
 import lrsched
 from tests.registry import SCHEDULES
 from tests.registry import boundaries
+from tests.tiny import compilations
 
 T = 120  # past the end of every schedule of the registry
 every = pytest.mark.parametrize('name', SCHEDULES)
@@ -92,6 +93,16 @@ def test_vmap_jit_scan_and_loop_agree(name):
   np.testing.assert_allclose(jax.vmap(spec)(steps), loop, **close)
   np.testing.assert_allclose(jax.jit(spec)(steps), loop, **close)
   np.testing.assert_allclose(scanned, loop, **close)
+
+
+@every
+def test_a_call_outside_jit_compiles_nothing_again(name):
+  """Not even in a log line: half a second each, where a loop is inside."""
+  spec = SCHEDULES[name]
+  spec(3)
+  with compilations() as compiled:
+    spec(4)
+  assert compiled == []
 
 
 @every

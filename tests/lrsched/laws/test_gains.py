@@ -29,6 +29,7 @@ PARAMS = dict(
 )
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_gain_is_of_the_difference():
   """Truths drawn from the covariance are inside it, 90 in 100.
 

@@ -110,7 +110,7 @@ def test_no_level_while_trends_promise_more_and_more():
 
 @functools.cache
 def simulated():
-  """(bounds, gains, whether there is a level) of noisy curves of all kinds."""
+  """Bounds and gains of noisy curves of all kinds."""
   found = []
   for kind in ('power', 'two powers', 'shifted power'):
     for noise in (0.001, 0.005, 0.02):
