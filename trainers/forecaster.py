@@ -55,6 +55,9 @@ class Forecaster:
     self._lrs, self._warmup_steps = laws.lr_of_updates(schedule, total_steps)
     self._curves = [_read_curve(path) for path in config.curves]
     self._evaluations: list[tuple[int, float]] = []
+    # What the law said after the last update: an evaluation that a signal cut
+    # off is done again by a later launch, without that update.
+    self._expected: jax.Array | float | None = None
     self._next: concurrent.futures.Future[laws.Fit | None] | None = None
     self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1)
     self._refused = ''
@@ -74,6 +77,7 @@ class Forecaster:
 
   def _restore(self, saved: dict[str, Any]) -> None:
     self._evaluations = [(int(n), float(x)) for n, x in saved['evaluations']]
+    self._expected = saved.get('expected')  # older checkpoints have none
     fits = [s and laws.Fit.from_dict(s) for s in (saved['fit'], saved['next'])]
     # A fit in a file that was not there before comes first.
     if fits[0] is not None and type(fits[0].law) is type(self.law):
@@ -101,29 +105,31 @@ class Forecaster:
     self, step: int, metrics: dict[str, jax.Array]
   ) -> dict[str, jax.Array]:
     """The metrics of update `step`, the law's only where it says something."""
-    if self.fit is not None and step >= self._warmup_steps:
-      return metrics
-    return {k: v for k, v in metrics.items() if not k.startswith('law_')}
+    if self.fit is None or step < self._warmup_steps:
+      metrics = {k: v for k, v in metrics.items() if not k.startswith('law_')}
+    self._expected = metrics.get('law_loss')
+    return metrics
 
-  def evaluated(
-    self, done: int, loss: float, metrics: dict[str, jax.Array], track: Any
-  ) -> dict[str, float]:
+  def evaluated(self, done: int, loss: float, track: Any) -> dict[str, float]:
     """Takes an evaluation; says what the law has to say about it.
 
     Args:
       done: updates done.
       loss: evaluated after them.
-      metrics: of the last update.
-      track: of the state after it.
+      track: of the state after them.
 
     Returns:
       Values for the evaluation's row: the law's residual, and the interval of
-      the final loss; none before the first fit.
+      the final loss; none before the first fit, none before the first update,
+      and none where a branch begins if its parent was evaluated there.
     """
+    heard = self._evaluations[-1][0] if self._evaluations else 0
+    if done <= heard:
+      return {}
     self._evaluations.append((done, loss))
     row = {}
-    if 'law_loss' in metrics:
-      row['law_eval_residual'] = loss - float(metrics['law_loss'])
+    if self._expected is not None:
+      row['law_eval_residual'] = loss - float(self._expected)
     if self._next is not None:
       self._adopt(self._next.result())
       self._next = None
@@ -176,6 +182,7 @@ class Forecaster:
     pending = self._next.result() if self._next is not None else None
     return {
       'evaluations': [list(e) for e in self._evaluations],
+      'expected': None if self._expected is None else float(self._expected),
       'fit': self.fit and self.fit.to_dict(),
       'next': pending and pending.to_dict(),
       'is_pending': self._next is not None,

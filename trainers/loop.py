@@ -99,7 +99,7 @@ def train(
   parts.saver.last_step = first_step  # saved, or what the run goes on from
   if not parts.evaluated:
     with parts.log.pause(done):
-      result = evaluation(done, state, {})
+      result = evaluation(done, state)
     if result is None:
       _stop(parts, lineage, done, state)
   while done < config.total_steps:
@@ -129,7 +129,7 @@ def train(
     parts.pace.mark(done)
     if _is_due(config, done, config.eval.every_steps):
       with parts.log.pause(done):
-        result = evaluation(done, state, metrics)
+        result = evaluation(done, state)
       if result is None:
         _stop(parts, lineage, done, state)
     if _is_due(config, done, config.checkpoint.every_steps):
@@ -164,7 +164,7 @@ def _extras(config: RunConfig, parts: Parts, step: int) -> dict[str, Any]:
 
 def _evaluation(
   config: RunConfig, parts: Parts
-) -> Callable[[int, TrainState, dict[str, jax.Array]], EvalResult | None]:
+) -> Callable[[int, TrainState], EvalResult | None]:
   """What evaluates a state on every corpus, and reports it."""
   eval_step = make_eval_step(config.model, parts.mesh)
   batches = {
@@ -173,9 +173,7 @@ def _evaluation(
   }
   main = next(iter(batches))
 
-  def evaluation(
-    done: int, state: TrainState, metrics: dict[str, jax.Array]
-  ) -> EvalResult | None:
+  def evaluation(done: int, state: TrainState) -> EvalResult | None:
     """The main corpus's result; None if the run was told to stop meanwhile."""
 
     def is_stopping() -> bool:
@@ -195,9 +193,9 @@ def _evaluation(
         return None
       averages[name] = whole
     expected = {}
-    if parts.forecaster is not None and metrics:
+    if parts.forecaster is not None:
       expected = parts.forecaster.evaluated(
-        done, results[main].mean, metrics, jax.device_get(state.track)
+        done, results[main].mean, jax.device_get(state.track)
       )
     epochs = parts.batches.epochs()
     parts.log.evaluation(done, results, averages, expected, epochs)
@@ -232,6 +230,7 @@ def _stop(
   if parts.saver.last_step != done:
     _save(parts, lineage, done, state)
   parts.saver.wait()
+  parts.orders.keep()
   lineage = lineage.recorded(done, 'stop', ('SIGTERM',))
   write_lineage(parts.workdir, lineage)
   raise Stopped(parts.workdir, done)

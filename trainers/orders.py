@@ -106,9 +106,12 @@ class Orders:
     order = Order(STOP in self._told, decay or is_late, decay_steps)
     if jax.process_count() == 1:
       return order
-    mine = np.asarray([order.stop, order.decay, decay_steps or 0], np.int32)
-    told = multihost_utils.process_allgather(mine)
-    stop, decay, decay_steps = np.max(told, axis=0).tolist()
+    told = DECAY in self._told
+    mine = [order.stop, order.decay, decay_steps or 0, told]
+    all_of = multihost_utils.process_allgather(np.asarray(mine, np.int32))
+    stop, decay, decay_steps, told = np.max(all_of, axis=0).tolist()
+    if told:
+      self._told.add(DECAY)  # for `keep`, which the first process does
     return Order(bool(stop), bool(decay), decay_steps or None)
 
   def is_stopping(self) -> bool:
@@ -142,6 +145,11 @@ class Orders:
     if what not in self._refused and jax.process_index() == 0:
       print(why, file=sys.stderr)
     self._refused.add(what)
+
+  def keep(self) -> None:
+    """Leaves a signal that was not followed yet to the next launch: a file."""
+    if DECAY in self._told and jax.process_index() == 0:
+      self._file.touch()  # what it holds stays
 
   def follow(self) -> None:
     """Forgets an order to decay that is being followed."""

@@ -121,7 +121,7 @@ def run(
       print(f'{workdir}: already at step {start.step}', file=sys.stderr)
       return summarise(_last_losses(workdir, start.step))
     _check_start(config, start, init_from)
-    forecaster = _forecaster(config, start)
+    forecaster = _forecaster(config, resolved, start)
     batches = Batches(
       {name: corpora[name] for name in streams},
       config.data,
@@ -219,15 +219,32 @@ def _check_start(
     check_left(config.finish, start.step, config.data.tokens_at, begins)
 
 
-def _forecaster(config: RunConfig, start: Start) -> Forecaster | None:
+def _forecaster(
+  config: RunConfig, resolved: dict[str, Any], start: Start
+) -> Forecaster | None:
   """What follows the run; goes on from what the checkpoint recorded."""
   if config.forecast is None:
     return None
   saved = None
   if start.metadata is not None and start.carry != 'weights':
+    if _main_hash(resolved) != _main_hash(start.metadata['config']):
+      raise ValueError(
+        'RunConfig.forecast follows one loss from its first update on, but '
+        "this branch's main corpus is not its parent's; use forecast=None, or "
+        '--carry=weights to count from here'
+      )
     saved = start.metadata.get('forecast')
   schedule = config.optimizer.schedule
   return Forecaster(config.forecast, schedule, config.total_steps, saved)
+
+
+def _main_hash(resolved: dict[str, Any]) -> str:
+  """Of the corpus that `eval_loss` is of."""
+  source = resolved['data']['source']
+  domains = source.get('domains', {}).items()
+  rest = [name for name, domain in domains if domain['share'] is None]
+  [name] = rest or [source['kind'].lower()]
+  return resolved['corpora'][name]['hash']
 
 
 def _is_evaluated(

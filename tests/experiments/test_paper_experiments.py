@@ -1,5 +1,6 @@
 """Each paper's experiment fits together before anything is trained."""
 
+import numpy as np
 import pytest
 
 from experiments import gere2025
@@ -130,3 +131,18 @@ def test_models_of_a_task_have_had_as_many_updates():
   }
   for task in (1, 2, 3):
     assert steps[f'cosine_{task}'] == steps[f'annealed_{task}']
+    assert steps[f'same_peak_{task}'] == steps[f'annealed_{task}']
+
+
+def test_at_one_peak_only_the_kind_of_schedule_differs():
+  peaks = {'cosine': 1e-3, 'infinite': 2e-3}
+  arms = {
+    arm.name: arm.config.optimizer.schedule
+    for arm in singh2025_infinite.EXPERIMENT.arms('cpu', peaks, 0)
+  }
+  highest = lambda name: arms[name](np.arange(300)).max()
+  assert highest('cosine_1') == pytest.approx(1e-3)
+  assert highest('same_peak_1') == highest('infinite_1') == pytest.approx(2e-3)
+  # Re-warmed to the peak, where the other stays at its constant LR.
+  assert arms['same_peak_2'](303) == pytest.approx(2e-3)
+  assert arms['infinite_2'](303) == pytest.approx(1.1e-3)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -16,9 +18,14 @@ import lrsched
 from lrsched import laws
 from tests.integration import tiny_run
 from tests.tiny import compilations
+from trainers import loop
 from trainers.checkpoint import load_metadata
 from trainers.config import EvalConfig
 from trainers.config import ForecastConfig
+from trainers.evaluate import evaluate
+from trainers.mixture import Domain
+from trainers.mixture import Mixture
+from trainers.orders import Stopped
 from trainers.start import checkpoints_of
 from trainers.train import run
 
@@ -61,7 +68,7 @@ def here(folder, monkeypatch):
   return folder
 
 
-def test_a_run_is_followed_and_a_restart_foresees_the_same(here):
+def test_a_run_is_followed_and_a_restart_foresees_the_same(here, monkeypatch):
   run(config_of(), here / 'whole')
   rows = tiny_run.rows_of(here / 'whole')
   train = [r for r in rows if 'lr' in r]
@@ -106,13 +113,34 @@ def test_a_run_is_followed_and_a_restart_foresees_the_same(here):
     'is_pending'
   ]
   run(config_of(), here / 'stopped', restore='replace')
-  again = tiny_run.rows_of(here / 'stopped')
-  late = lambda rows: [
+  assert later(rows, 100) == later(tiny_run.rows_of(here / 'stopped'), 100)
+
+  # Stopped in an evaluation, which is then done again: the law hears it.
+  evaluated = 0
+
+  def strike(*args):
+    nonlocal evaluated
+    evaluated += 1
+    if evaluated == 23:  # the weights, then their average, every five updates
+      os.kill(os.getpid(), signal.SIGTERM)
+    return evaluate(*args)
+
+  monkeypatch.setattr(loop, 'evaluate', strike)
+  with pytest.raises(Stopped) as stopped:
+    run(config_of(), here / 'struck')
+  assert stopped.value.step == 60
+  run(config_of(), here / 'struck')
+  again = tiny_run.rows_of(here / 'struck')
+  assert any(r['step'] == 60 and 'law_eval_residual' in r for r in again)
+  assert later(rows, 59) == later(again, 59)
+
+
+def later(rows, step):
+  return [
     {k: v for k, v in r.items() if k != 'tokens_per_s'}
     for r in rows
-    if r['step'] > 100
+    if r['step'] > step
   ]
-  assert late(rows) == late(again)
 
 
 def test_a_law_begins_to_follow_at_a_branch_and_ends_at_another(here):
@@ -161,6 +189,38 @@ def test_a_refit_compiles_no_training_step(here):
   with compilations() as names:
     run(config_of(), here / 'second')
   assert not [name for name in names if name == 'jit(step)']
+
+
+def test_a_branch_on_other_data_is_not_followed(here):
+  """A law is of one loss: the track of the parent is not of this one's."""
+  short = config_of(10, ForecastConfig())
+  run(short, here / 'short')
+  (here / 'notes').mkdir()
+  for i in range(40):
+    (here / 'notes' / f'{i}.txt').write_text(f'{i}, and so on. ' * 60)
+  other = dataclasses.replace(short.data.source, path='notes')
+  branch = dataclasses.replace(
+    config_of(20, ForecastConfig()),
+    data=dataclasses.replace(short.data, source=other),
+  )
+  with pytest.raises(ValueError, match="main corpus is not its parent's"):
+    run(branch, here / 'shifted', branch_from=f'{here}/short@10')
+  assert not (here / 'shifted').exists()
+  # The new one replays the old: another main corpus all the same.
+  mixture = Mixture(
+    domains={
+      'old': Domain(source=short.data.source, share=0.5),
+      'new': Domain(source=other),
+    }
+  )
+  mixed = dataclasses.replace(
+    branch, data=dataclasses.replace(short.data, source=mixture)
+  )
+  with pytest.raises(ValueError, match="main corpus is not its parent's"):
+    run(mixed, here / 'shifted', branch_from=f'{here}/short@10')
+  run(branch, here / 'anew', branch_from=f'{here}/short@10', carry='weights')
+  saved = load_metadata(checkpoints_of(here / 'anew'), 20)['forecast']
+  assert [n for n, _ in saved['evaluations']] == [5, 10, 15, 20]
 
 
 def test_what_cannot_be_followed_is_said_before_anything_is_written(here):

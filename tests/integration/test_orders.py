@@ -195,6 +195,34 @@ def test_a_signal_begins_the_decay_without_a_compilation(folder):
     assert row['lr'] == pytest.approx(float(spec(row['step'])), rel=1e-6)
 
 
+def test_a_signal_in_the_warmup_survives_a_stop(here):
+  warmup = ['warmup_steps=250', 'stable_steps=30']
+  asked = ['finish.decay_steps=5', 'checkpoint.keep_steps=()']
+  asked += [f'optimizer.schedule.{x}' for x in warmup]
+  config = override(tiny_run.get_config(), asked)
+  rows = here / 'patient' / 'metrics.jsonl'
+
+  def tell():
+    while not rows_in(rows):
+      time.sleep(1e-3)
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+      os.kill(os.getpid(), number)
+
+  told = threading.Thread(target=tell)
+  told.start()
+  with pytest.raises(Stopped) as stopped:
+    run(config, here / 'patient')
+  told.join()
+  assert stopped.value.step < 250
+  assert (here / 'patient' / 'decay').exists()
+  run(config, here / 'patient')
+  assert not (here / 'patient' / 'decay').exists()
+  kinds = [e['kind'] for e in events_of(here / 'patient')]
+  assert kinds == ['start', 'stop', 'resume', 'decay']
+  # Five updates, once the stable phase is as long.
+  assert last_good(checkpoints_of(here / 'patient')) == (260, ())
+
+
 @pytest.mark.parametrize(
   ('finish', 'begun', 'length'),
   [
