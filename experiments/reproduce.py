@@ -186,7 +186,10 @@ def _command(experiment: Experiment, preset: str) -> str:
 
 
 def _commit() -> dict[str, Any]:
-  """The commit of the code and whether a tracked file differs from it."""
+  """The commit of the code and whether a tracked file differs from it.
+
+  Records do not count: tuning has just written one.
+  """
   git = lambda *args: subprocess.run(
     ['git', '--no-optional-locks', *args],
     cwd=pathlib.Path(__file__).parents[1],
@@ -196,7 +199,8 @@ def _commit() -> dict[str, Any]:
   )
   try:
     head = git('rev-parse', 'HEAD')
-    changed = git('diff', '--quiet', 'HEAD').returncode
+    records = ':(top,exclude)experiments/records'
+    changed = git('diff', '--quiet', 'HEAD', '--', '.', records).returncode
   except FileNotFoundError:
     return {'commit': None}
   if head.returncode:
