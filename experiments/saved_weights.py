@@ -13,6 +13,7 @@ from trainers import checkpoint
 from trainers.config import MeshConfig
 from trainers.config import RunConfig
 from trainers.sharding import make_mesh
+from trainers.start import check_saved
 from trainers.start import checkpoints_of
 from trainers.start import saved_metadata
 from trainers.train_step import abstract_state
@@ -43,7 +44,9 @@ def read_saved(
     ValueError: if one is missing or damaged, or this version cannot build the
       config.
   """
-  *_, metadata = [saved_metadata(workdir, step, field) for step in steps]
+  for step in steps:
+    check_saved(workdir, step, field)  # before any is read through
+  *_, metadata = [saved_metadata(workdir, step) for step in steps]
   trained = metadata['config']
   return Saved(
     root=checkpoints_of(workdir),

@@ -78,6 +78,17 @@ def parse_branch(
   return source, int(step)
 
 
+def check_saved(workdir: pathlib.Path, step: int, field: str = '') -> None:
+  """Raises ValueError, naming the `field` that asked, unless it is saved."""
+  steps = checkpoint.saved_steps(checkpoints_of(workdir))
+  if step not in steps:
+    asked = f'{field}: ' if field else ''
+    raise ValueError(
+      f'{asked}{workdir} has no checkpoint of step {step}; it has {steps}; '
+      'keep one with checkpoint.keep_steps'
+    )
+
+
 def saved_metadata(
   workdir: pathlib.Path, step: int, field: str = ''
 ) -> dict[str, Any]:
@@ -87,13 +98,8 @@ def saved_metadata(
     ValueError: naming the `field` that asked, if there is no such step.
     checkpoint.DamagedCheckpoint: if it is not whole.
   """
+  check_saved(workdir, step, field)
   root = checkpoints_of(workdir)
-  if step not in (steps := checkpoint.saved_steps(root)):
-    asked = f'{field}: ' if field else ''
-    raise ValueError(
-      f'{asked}{workdir} has no checkpoint of step {step}; it has {steps}; '
-      'keep one with checkpoint.keep_steps'
-    )
   checkpoint.verify(root, step)
   return checkpoint.load_metadata(root, step)
 
